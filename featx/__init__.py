@@ -1,0 +1,59 @@
+"""Frozen pretrained backbones, run once; every vector kept; scikit-learn on top.
+
+The public names are loaded when first used: importing featx loads neither torch nor h5py.
+"""
+
+import importlib
+import importlib.metadata
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from featx.errors import FeatxError
+    from featx.estimator import Extractor, Features, extract
+    from featx.extractors.module import ModuleExtractor
+    from featx.extractors.preprocessing import Preprocessing
+    from featx.model import Model, fit, load
+    from featx.samples import SampleTable, read_samples
+
+__all__ = [
+    "Extractor",
+    "FeatxError",
+    "Features",
+    "Model",
+    "ModuleExtractor",
+    "Preprocessing",
+    "SampleTable",
+    "__version__",
+    "extract",
+    "fit",
+    "load",
+    "read_samples",
+]
+
+_HOMES = {
+    "Extractor": "featx.estimator",
+    "FeatxError": "featx.errors",
+    "Features": "featx.estimator",
+    "Model": "featx.model",
+    "ModuleExtractor": "featx.extractors.module",
+    "Preprocessing": "featx.extractors.preprocessing",
+    "SampleTable": "featx.samples",
+    "extract": "featx.estimator",
+    "fit": "featx.model",
+    "load": "featx.model",
+    "read_samples": "featx.samples",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name == "__version__":
+        return importlib.metadata.version("featx")
+    if name not in _HOMES:
+        raise AttributeError(f"module 'featx' has no attribute {name!r}")
+    value = getattr(importlib.import_module(_HOMES[name]), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

@@ -1,0 +1,219 @@
+"""What saves time and may be forgotten: digests by file state, identities by text; never vectors."""
+
+import contextlib
+import hashlib
+import json
+import logging
+import os
+import sqlite3
+import threading
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self, TypeVar
+
+__all__ = ["Hints"]
+
+logger = logging.getLogger(__name__)
+
+_T = TypeVar("_T")
+_RACY_SECONDS = 2.0  # a file may change again within one tick of its clock, leaving no trace
+_TIMEOUT_SECONDS = 2.0
+_BATCH = 900  # SQLite's oldest limit of variables in one statement is 999
+_TABLES = """
+CREATE TABLE IF NOT EXISTS digests (path BLOB PRIMARY KEY, state BLOB, digest BLOB, sum BLOB) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS identities (spec BLOB PRIMARY KEY, identity BLOB, sum BLOB) WITHOUT ROWID;
+"""
+
+
+class Hints:
+    """Hints in one SQLite file.
+
+    Nothing here is needed to be right: a file that is missing, damaged, locked, read-only or garbage makes
+    hints act as absent, which is said once in the log. Every row carries a checksum, so a damaged page is a
+    forgotten row, not a wrong one. One object serves any thread, one at a time.
+
+    Parameters
+    ----------
+    path : Path or None
+        The file, created by the first thing to remember; None remembers nothing.
+
+    Examples
+    --------
+    >>> with Hints(None) as hints:
+    ...     hints.remember_identity("hog", {"name": "hog"})
+    ...     print(hints.identity("hog"))
+    None
+    """
+
+    def __init__(self, path: Path | None) -> None:
+        self.path = path
+        self._lock = threading.Lock()
+        self._connection: sqlite3.Connection | None = None
+        self._absent = path is None
+        self._replaced = False
+        self._warned = False
+
+    def digests(self, files: Sequence[tuple[str | bytes, os.stat_result]]) -> list[bytes | None]:
+        """Look up digests of files that have not changed since.
+
+        Parameters
+        ----------
+        files : sequence of (path, stat)
+            Absolute paths, each with what `os.stat` says of it now.
+
+        Returns
+        -------
+        list of bytes or None
+            SHA-256 of each file; None where it is not known for this very inode, size, mtime and ctime.
+        """
+        names = [os.fsencode(path) for path, _ in files]
+        rows: dict[bytes, tuple[Any, ...]] = {}
+
+        def look_up(connection: sqlite3.Connection) -> None:
+            for start in range(0, len(files), _BATCH):
+                batch = names[start : start + _BATCH]
+                marks = ",".join("?" * len(batch))
+                found = connection.execute(
+                    f"SELECT path, state, digest, sum FROM digests WHERE path IN ({marks})", batch
+                )
+                rows.update((row[0], row[1:]) for row in found)
+
+        self._attempt(look_up, None, writes=False)
+        answers: list[bytes | None] = []
+        for name, (_, stat) in zip(names, files, strict=True):
+            state = _state(stat)
+            found, digest, checksum = rows.get(name, (None, None, None))
+            sound = (
+                found == state and checksum == _checksum(name, state, digest) and isinstance(digest, bytes)
+            )
+            answers.append(digest if sound else None)
+        return answers
+
+    def remember_digests(self, files: Sequence[tuple[str | bytes, os.stat_result, bytes, float]]) -> None:
+        """Remember digests of files.
+
+        Parameters
+        ----------
+        files : sequence of (path, stat, digest, read_at)
+            ``stat`` taken before the bytes were read, ``read_at`` the time of that stat, in seconds since the
+            epoch. A file younger than 2 s then is not remembered: it could change again and look the same.
+        """
+        rows = [
+            (name, state, digest, _checksum(name, state, digest))
+            for path, stat, digest, read_at in files
+            if read_at - max(stat.st_mtime, stat.st_ctime) >= _RACY_SECONDS
+            for name, state in [(os.fsencode(path), _state(stat))]
+        ]
+
+        def insert(connection: sqlite3.Connection) -> None:
+            with connection:
+                connection.executemany("INSERT OR REPLACE INTO digests VALUES (?, ?, ?, ?)", rows)
+
+        if rows:
+            self._attempt(insert, None, writes=True)
+
+    def identity(self, text: str) -> dict[str, Any] | None:
+        """Look up what was remembered under a text; None when nothing was."""
+
+        def look_up(connection: sqlite3.Connection) -> tuple[Any, ...] | None:
+            row = connection.execute(
+                "SELECT identity, sum FROM identities WHERE spec = ?", (spec,)
+            ).fetchone()
+            return tuple(row) if row else None
+
+        spec = _encoded(text)
+        row = self._attempt(look_up, None, writes=False)
+        if row is None or row[1] != _checksum(spec, row[0]):
+            return None
+        identity = json.loads(row[0])
+        return identity if isinstance(identity, dict) else None
+
+    def remember_identity(self, text: str, identity: Mapping[str, Any]) -> None:
+        """Remember a plain JSON object under a text that names everything it depends on."""
+        spec, value = _encoded(text), json.dumps(dict(identity)).encode()
+
+        def insert(connection: sqlite3.Connection) -> None:
+            with connection:
+                row = (spec, value, _checksum(spec, value))
+                connection.execute("INSERT OR REPLACE INTO identities VALUES (?, ?, ?)", row)
+
+        self._attempt(insert, None, writes=True)
+
+    def close(self) -> None:
+        """Close the file; what is asked later is answered as if nothing were known."""
+        with self._lock:
+            self._absent = True
+            self._disconnect()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def _attempt(self, action: Callable[[sqlite3.Connection], _T], otherwise: _T, *, writes: bool) -> _T:
+        with self._lock:
+            for _ in range(2):
+                if self._absent or self.path is None:
+                    break
+                try:
+                    if not writes and not self.path.exists():
+                        break  # not worth a word: nothing was remembered yet
+                    return action(self._connect(self.path, writes=writes))
+                except (sqlite3.Error, OSError) as error:
+                    if not self._recovered(error):
+                        break
+            return otherwise
+
+    def _connect(self, path: Path, *, writes: bool) -> sqlite3.Connection:
+        if self._connection is None:
+            if writes:
+                path.parent.mkdir(parents=True, exist_ok=True)
+            self._connection = sqlite3.connect(path, timeout=_TIMEOUT_SECONDS, check_same_thread=False)
+            # Losing hints in a power cut is no loss; waiting for the disk would be one.
+            self._connection.execute("PRAGMA synchronous = OFF")
+            self._connection.execute("PRAGMA trusted_schema = OFF")
+            self._connection.executescript(_TABLES)
+        return self._connection
+
+    def _recovered(self, error: Exception) -> bool:
+        """Whether the same is worth one more try, after a file that is no database has been replaced."""
+        self._disconnect()
+        if not self._warned:
+            logger.warning(
+                "hints in '%s' are not used (%s): the same answers, only slower.", self.path, error
+            )
+            self._warned = True
+        code = getattr(error, "sqlite_errorcode", None)
+        if self._replaced or code not in (sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_CORRUPT) or self.path is None:
+            return False
+        self._replaced = True
+        try:
+            for suffix in ("", "-journal"):
+                self.path.with_name(self.path.name + suffix).unlink(missing_ok=True)
+        except OSError:
+            self._absent = True
+            return False
+        return True
+
+    def _disconnect(self) -> None:
+        if self._connection is not None:
+            with contextlib.suppress(sqlite3.Error):
+                self._connection.close()
+            self._connection = None
+
+
+def _state(stat: os.stat_result) -> bytes:
+    # One blob, because inode numbers may not fit SQLite's signed integers.
+    return f"{stat.st_ino}:{stat.st_size}:{stat.st_mtime_ns}:{stat.st_ctime_ns}".encode()
+
+
+def _checksum(*fields: object) -> bytes:
+    return hashlib.blake2b(repr(fields).encode(), digest_size=8).digest()
+
+
+def _encoded(text: str) -> bytes:
+    return text.encode("utf-8", "surrogateescape")

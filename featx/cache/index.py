@@ -1,0 +1,173 @@
+"""Which row of which shard serves a key: an immutable table over validated shards; nothing is published."""
+
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from featx.cache.shard import FAILURE, KEY_BYTES, VECTOR, Shard
+
+__all__ = ["FAILED", "MISSING", "Index", "KeyTable"]
+
+MISSING = -1
+FAILED = -2
+
+
+@dataclass(frozen=True, eq=False)
+class KeyTable:
+    """Keys sorted by their first 8 bytes; among equal keys the one that was added first is found.
+
+    Attributes
+    ----------
+    prefixes : ndarray of shape (n,), dtype uint64, sorted
+    keys : ndarray of shape (n, 32), dtype uint8
+    positions : ndarray of shape (n,), dtype int64
+    """
+
+    prefixes: NDArray[np.uint64] = field(default_factory=lambda: np.empty(0, np.uint64))
+    keys: NDArray[np.uint8] = field(default_factory=lambda: np.empty((0, KEY_BYTES), np.uint8))
+    positions: NDArray[np.int64] = field(default_factory=lambda: np.empty(0, np.int64))
+
+    def extended(
+        self, keys: Sequence[NDArray[np.uint8]], positions: Sequence[NDArray[np.int64]]
+    ) -> "KeyTable":
+        """Return the table with more keys, each after those already there."""
+        all_keys = np.concatenate([self.keys, *keys])
+        prefixes = _prefixes(all_keys)
+        # Stable, so that equal keys keep their order; on a sorted beginning this is little more than a merge.
+        order = np.argsort(prefixes, kind="stable")
+        all_positions = np.concatenate([self.positions, *positions])
+        return KeyTable(prefixes[order], np.take(all_keys, order, axis=0), all_positions[order])
+
+    def find(self, keys: NDArray[np.uint8]) -> NDArray[np.int64]:
+        """Position of each key, or MISSING.
+
+        Parameters
+        ----------
+        keys : ndarray of shape (m, 32), dtype uint8
+
+        Returns
+        -------
+        ndarray of shape (m,), dtype int64
+        """
+        found = np.full(len(keys), MISSING, np.int64)
+        wanted = _prefixes(keys)
+        at = np.searchsorted(self.prefixes, wanted)
+        pending = np.arange(len(keys))
+        # Almost always one step; keys that only share a prefix take one more for each of them.
+        while True:
+            pending = pending[at[pending] < len(self.prefixes)]
+            pending = pending[self.prefixes[at[pending]] == wanted[pending]]
+            if not len(pending):
+                return found
+            equal = (np.take(self.keys, at[pending], axis=0) == keys[pending]).all(axis=1)
+            found[pending[equal]] = self.positions[at[pending[equal]]]
+            pending = pending[~equal]
+            at[pending] += 1
+
+
+@dataclass(frozen=True, eq=False)
+class Index:
+    """All shards of one extractor as one lookup.
+
+    A position counts the rows of all shards in the order they were first seen, so it keeps its meaning for as
+    long as the index and its successors live, whatever is published or pruned meanwhile.
+
+    Attributes
+    ----------
+    decoder : str
+        Failures that another decoder met are not served: this one might succeed.
+    shards : tuple of Shard
+        Every shard seen so far.
+    ends : ndarray of shape (n_shards,), dtype int64
+        The position after the last row of each shard.
+    slots : dict
+        Name -> place in ``shards``, of those that serve.
+    vectors, failures : KeyTable
+    """
+
+    decoder: str
+    shards: tuple[Shard, ...] = ()
+    ends: NDArray[np.int64] = field(default_factory=lambda: np.empty(0, np.int64))
+    slots: dict[str, int] = field(default_factory=dict)
+    vectors: KeyTable = field(default_factory=KeyTable)
+    failures: KeyTable = field(default_factory=KeyTable)
+
+    def changed(self, *, added: Sequence[Shard] = (), gone: Collection[str] = ()) -> "Index":
+        """Return the index with some shards more, and some that no longer serve."""
+        shards = (*self.shards, *added)
+        ends = np.cumsum([len(shard.status) for shard in shards], dtype=np.int64)
+        slots = {name: slot for name, slot in self.slots.items() if name not in gone}
+        newest = max((shards[slot].rank for slot in slots.values()), default=None)
+        new = {shard.name: slot for slot, shard in enumerate(added, start=len(self.shards))}
+        slots.update(new)
+        if not gone and (newest is None or all(shard.rank > newest for shard in added)):
+            serving, vectors, failures = new.values(), self.vectors, self.failures
+        else:
+            # An older shard came in, or one went: whom a key's rows belong to is decided afresh.
+            serving, vectors, failures = slots.values(), KeyTable(), KeyTable()
+        parts: dict[int, tuple[list[Any], list[Any]]] = {VECTOR: ([], []), FAILURE: ([], [])}
+        for slot in sorted(serving, key=lambda slot: shards[slot].rank):
+            shard = shards[slot]
+            for status, (keys, positions) in parts.items():
+                rows = np.flatnonzero(shard.status == status)
+                if len(rows) and (status == VECTOR or shard.decoder == self.decoder):
+                    keys.append(shard.keys[rows])
+                    positions.append(rows + ends[slot] - len(shard.status))
+        return Index(
+            decoder=self.decoder,
+            shards=shards,
+            ends=ends,
+            slots=slots,
+            vectors=vectors.extended(*parts[VECTOR]) if parts[VECTOR][0] else vectors,
+            failures=failures.extended(*parts[FAILURE]) if parts[FAILURE][0] else failures,
+        )
+
+    def lookup(self, keys: NDArray[np.uint8]) -> NDArray[np.int64]:
+        """Position of the vector that serves each key, else FAILED or MISSING; like `KeyTable.find`."""
+        found = self.vectors.find(keys)
+        missing = np.flatnonzero(found == MISSING)
+        found[missing] = np.where(self.failures.find(keys[missing]) == MISSING, MISSING, FAILED)
+        return found
+
+    def reason(self, key: NDArray[np.uint8]) -> str | None:
+        """Why the sample of a key of shape (1, 32) failed; None when no failure is remembered."""
+        position = self.failures.find(key)
+        if position[0] == MISSING:
+            return None
+        [(shard, _, rows)] = self._by_shard(position)
+        return shard.reason(int(rows[0]))
+
+    def keys_at(self, positions: NDArray[np.int64]) -> NDArray[np.uint8]:
+        """Keys, of shape (m, 32), of the rows at some positions."""
+        keys = np.empty((len(positions), KEY_BYTES), np.uint8)
+        for shard, where, rows in self._by_shard(positions):
+            keys[where] = shard.keys[rows]
+        return keys
+
+    def read(self, positions: NDArray[np.int64], into: NDArray[Any]) -> None:
+        """Read the vectors at some positions into an array of shape (m, n_features)."""
+        for shard, where, rows in self._by_shard(positions):
+            assert not shard.status[rows].any(), "a failure has no vector"
+            into[where] = shard.read(rows)
+
+    def _rows(self, positions: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        slots = np.searchsorted(self.ends, positions, side="right")
+        starts = self.ends - np.array([len(shard.status) for shard in self.shards], np.int64)
+        return slots, positions - starts[slots]
+
+    def _by_shard(
+        self, positions: NDArray[np.int64]
+    ) -> "list[tuple[Shard, NDArray[np.int64], NDArray[np.int64]]]":
+        if not len(positions):
+            return []
+        slots, rows = self._rows(positions)
+        order = np.argsort(slots, kind="stable")
+        cuts = np.flatnonzero(np.diff(slots[order])) + 1
+        return [(self.shards[slots[where[0]]], where, rows[where]) for where in np.split(order, cuts)]
+
+
+def _prefixes(keys: NDArray[np.uint8]) -> NDArray[np.uint64]:
+    return np.ascontiguousarray(keys[:, :8]).view("<u8").ravel().astype(np.uint64, copy=False)

@@ -1,0 +1,89 @@
+"""``featx demo``: the whole job on images that are on the disk after installing, by the commands a user would type."""
+
+import contextlib
+import io
+import json
+import shlex
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from featx.cli import options
+from featx.cli.show import Screen
+
+__all__ = ["demo"]
+
+_N_TRAINING = 400
+_N_NEW = 100
+_SIDE_PIXELS = 64
+
+
+def demo(
+    directory: Annotated[
+        Path, typer.Option("--directory", metavar="DIR", help="Where images, cache and model are put.")
+    ] = Path("featx-demo"),
+    as_json: options.Json = False,
+    verbose: options.Verbose = 0,
+    quiet: options.Quiet = False,
+) -> None:
+    """Extract, cross-validate, fit, save and predict on scikit-learn's handwritten digits; needs no network.
+
+    Example: featx demo
+    """
+    screen = Screen(as_json=as_json, quiet=quiet, verbose=verbose)
+    digits, new = directory / "digits", directory / "new"
+    _write_digits(digits, new)
+    model = directory / "digits.featx"
+    commands = [
+        ["extract", str(digits), "-x", "hog", "-x", "pixels"],
+        ["fit", str(digits), "-x", "hog", "--head", "logreg"],
+        ["fit", str(digits), "-x", "pixels", "--head", "svm"],
+        ["fit", str(digits), "-x", "hog+pixels", "--head", "logreg", "--out", str(model)],
+        ["predict", str(model), str(new), "--out", str(directory / "predictions.csv")],
+        ["extract", str(digits), "-x", "hog", "-x", "pixels"],
+    ]
+    typed = [shlex.join(["featx", *command, "--cache", str(directory / "cache")]) for command in commands]
+    results = []
+    for line in typed:
+        screen.remark(f"\n$ {line}")
+        results.append(_run(line, screen))
+    extracted_again = results[-1]["extracted"] if as_json else None
+    screen.result(
+        {"commands": typed, "results": results, "extracted_again": extracted_again},
+        "\nThe second extraction computed nothing: every vector was in the cache. "
+        "Go on with a folder of your own:\n"
+        "  featx fit PHOTOS -x mobilenet_v2 --head logreg --out photos.featx\n"
+        "  featx predict photos.featx NEW_PHOTOS",
+    )
+
+
+def _run(line: str, screen: Screen) -> Any:
+    """Run a command as typed; its JSON object where the demo's own result is JSON."""
+    from featx.cli.main import app
+
+    arguments = shlex.split(line)[1:]
+    if not screen.as_json:
+        app([*arguments, *(["-q"] if screen.quiet else [])], standalone_mode=False)
+        return None
+    output = io.StringIO()
+    with contextlib.redirect_stdout(output):
+        app([*arguments, "--json", "-q"], standalone_mode=False)
+    return json.loads(output.getvalue())
+
+
+def _write_digits(digits: Path, new: Path) -> None:
+    import numpy as np
+    from PIL import Image
+    from sklearn.datasets import load_digits
+
+    data = load_digits()
+    for index in range(_N_TRAINING + _N_NEW):
+        folder = (digits if index < _N_TRAINING else new) / str(data.target[index])
+        path = folder / f"{index:04d}.png"
+        if path.exists():
+            continue
+        folder.mkdir(parents=True, exist_ok=True)
+        grey = np.asarray(data.images[index] * (255 / 16), np.uint8)  # scikit-learn's pixels run from 0 to 16
+        image = Image.fromarray(grey).resize((_SIDE_PIXELS, _SIDE_PIXELS), Image.Resampling.BICUBIC)
+        image.save(path)

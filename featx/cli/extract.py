@@ -1,0 +1,158 @@
+"""``featx extract``: fill the cache."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from featx.cli import options
+from featx.cli.show import Screen, size_text
+
+if TYPE_CHECKING:
+    from featx.engine import Outcome, Run
+
+__all__ = ["extract", "run_values", "tell_failures"]
+
+
+def extract(
+    data: options.Data,
+    extractors: options.Extractors,
+    export: Annotated[
+        Path | None,
+        typer.Option("--export", metavar="F.h5", help="Also write the matrix as plain HDF5.", show_default=False),
+    ] = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Only say how many, how large and about how long.")
+    ] = False,
+    device: options.Device = "auto",
+    runtime: options.Runtime = "auto",
+    precision: options.Precision = "auto",
+    batch_size: options.BatchSize = None,
+    workers: options.Workers = None,
+    on_error: options.OnErrorOption = "record",
+    max_error_rate: options.MaxErrorRate = 0.01,
+    stall_seconds: options.StallSeconds = 300.0,
+    cache: options.CacheDirectory = None,
+    as_json: options.Json = False,
+    verbose: options.Verbose = 0,
+    quiet: options.Quiet = False,
+) -> None:
+    """Compute the vectors that are missing, once, in one pass over the data.
+
+    Example: featx extract photos/ -x mobilenet_v2 -x hog --export features.h5
+    """
+    screen = Screen(as_json=as_json, quiet=quiet, verbose=verbose)
+    if export is not None:
+        options.one_extractor(extractors)
+        options.check_out(export)
+    from featx.engine import estimate, read_extractors, run
+    from featx.samples import read_samples
+
+    chosen = options.settings(
+        device, runtime, precision, batch_size, workers, on_error, max_error_rate, stall_seconds
+    )
+    asked = read_extractors(extractors)
+    table = read_samples(data)
+    directory = options.cache_directory(cache)
+    if dry_run:
+        planned = estimate(table, asked, cache=directory, settings=chosen)
+        parts = [
+            {
+                "extractor": task.spec.text,
+                "fingerprint": task.spec.fingerprint,
+                "n_features": task.spec.n_features,
+                "cached": planned.samples - missing,
+                "missing": missing,
+                "size_bytes": size_bytes,
+            }
+            for task, missing, size_bytes in zip(
+                planned.tasks, planned.missing, planned.size_bytes, strict=True
+            )
+        ]
+        lines = [
+            f"{part['extractor']}: {part['missing']} of {planned.samples} samples to extract, "
+            f"{size_text(part['size_bytes'])} to store"
+            for part in parts
+        ]
+        screen.result(
+            {
+                "dry_run": True,
+                "samples": planned.samples,
+                "seconds": planned.seconds,
+                "size_bytes": sum(planned.size_bytes),
+                "extractors": parts,
+            },
+            "\n".join([*lines, f"about {planned.seconds:.0f} s, once the backbones are loaded"]),
+        )
+        return
+    with screen.progress() as progress:
+        done = run(table, asked, cache=directory, settings=chosen, progress=progress)
+    tell_failures(screen, done)
+    values = run_values(done)
+    lines = [
+        f"{part['extractor']}: {part['samples']} samples, {part['cached']} cached, {part['extracted']} extracted, "
+        f"{part['failed']} failed, {part['n_features']} features each"
+        for part in values["extractors"]
+    ]
+    if values["bottleneck"]:
+        lines.append(
+            f"{values['images_per_second']:.0f} images/s; {values['bottleneck']} was the busiest stage "
+            f"({values['stages'][values['bottleneck']]['share']:.0%} of the work)"
+        )
+    if export is not None:
+        from featx.estimator import write_features
+
+        values["export"] = str(write_features(done, export))
+        lines.append(f"wrote {export}")
+    screen.result(values, "\n".join(lines))
+
+
+def run_values(done: "Run") -> dict[str, Any]:
+    """Return what a run did as JSON values."""
+    busy = sum(done.stages.values()) or 1.0
+    common = {
+        "seconds": done.seconds,
+        "bottleneck": done.bottleneck,
+        "stages": {
+            name: {"seconds": seconds, "share": seconds / busy} for name, seconds in done.stages.items()
+        },
+    }
+    return {
+        "samples": len(done.table),
+        "cached": done.cached,
+        "extracted": done.extracted,
+        "failed": len(done.failures),
+        **common,
+        "images_per_second": _rate(done.extracted, done),
+        "extractors": [_outcome_values(outcome, done) | common for outcome in done.outcomes],
+        "failures": [{"id": failure.id, "reason": failure.reason} for failure in done.failures],
+        "skipped": dict(done.table.skipped),
+    }
+
+
+def tell_failures(screen: Screen, done: "Run") -> None:
+    """Name the first samples that were left out."""
+    for failure in done.failures[:5]:
+        screen.remark(f"left out {failure.id}: {failure.reason}")
+    if len(done.failures) > 5:
+        screen.remark(f"left out {len(done.failures) - 5} more samples; --json lists all")
+
+
+def _outcome_values(outcome: "Outcome", done: "Run") -> dict[str, Any]:
+    spec = outcome.task.spec
+    return {
+        "extractor": spec.text,
+        "fingerprint": spec.fingerprint,
+        "n_features": spec.n_features,
+        "precision": spec.precision,
+        "pixels": spec.pixels,
+        "samples": len(done.table),
+        "cached": outcome.cached,
+        "extracted": outcome.extracted,
+        "failed": outcome.failed,
+        "images_per_second": _rate(outcome.extracted, done),
+    }
+
+
+def _rate(extracted: int, done: "Run") -> float | None:
+    return extracted / done.extracting_seconds if extracted else None

@@ -1,0 +1,137 @@
+"""``featx fit``: estimate, search, fit on all, save."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from featx.cli import options
+from featx.cli.show import Screen, columns
+from featx.errors import UsageError
+
+if TYPE_CHECKING:
+    from featx.model import Model
+
+__all__ = ["fit"]
+
+
+def fit(
+    data: options.Data,
+    extractors: options.Extractors,
+    head: Annotated[
+        str,
+        typer.Option("--head", metavar="HEAD", help="A name from 'featx list heads', or a recipe's path (mine.py)."),
+    ] = "logreg",
+    cv: Annotated[int, typer.Option("--cv", help="Folds, outer and inner.")] = 5,
+    out: Annotated[
+        Path | None,
+        typer.Option("--out", metavar="M.featx", help="Where the fitted model is saved.", show_default=False),
+    ] = None,
+    class_weight: Annotated[
+        str | None, typer.Option("--class-weight", help="'balanced', for heads that have it.", show_default=False)
+    ] = None,
+    random_state: Annotated[int, typer.Option("--random-state", help="Seed of folds and head.")] = 0,
+    jobs: Annotated[int, typer.Option("--jobs", help="Processes of the search; -1 for one per core.")] = -1,
+    device: options.Device = "auto",
+    runtime: options.Runtime = "auto",
+    precision: options.Precision = "auto",
+    batch_size: options.BatchSize = None,
+    workers: options.Workers = None,
+    on_error: options.OnErrorOption = "record",
+    max_error_rate: options.MaxErrorRate = 0.01,
+    stall_seconds: options.StallSeconds = 300.0,
+    cache: options.CacheDirectory = None,
+    as_json: options.Json = False,
+    verbose: options.Verbose = 0,
+    quiet: options.Quiet = False,
+) -> None:
+    """Estimate by nested cross-validation, search the head's grid, fit on all, save.
+
+    Example: featx fit photos/ -x mobilenet_v2 --head logreg --cv 5 --out photos.featx
+    """
+    screen = Screen(as_json=as_json, quiet=quiet, verbose=verbose)
+    chosen = options.settings(
+        device, runtime, precision, batch_size, workers, on_error, max_error_rate, stall_seconds
+    )
+    if class_weight not in (None, "balanced"):
+        raise UsageError(f"--class-weight: expected balanced, got {class_weight!r}.")
+    options.check_out(out)
+    from featx import model
+
+    with screen.progress() as progress:
+        fitted = model.fit(
+            data,
+            options.one_extractor(extractors),
+            head=head,
+            cv=cv,
+            cache=options.cache_directory(cache),
+            class_weight=class_weight,
+            random_state=random_state,
+            n_jobs=jobs,
+            progress=progress,
+            **vars(chosen),
+        )
+    record = fitted.record
+    for failure in record["failed"][:5]:
+        screen.remark(f"left out {failure['id']}: {failure['reason']}")
+    for note in record["notes"]:
+        screen.remark(f"note: {note}")
+    if out is not None:
+        fitted.save(out)
+    values = {
+        "cv": record["metrics"],
+        "out": None if out is None else str(out),
+        **{
+            name: record[name]
+            for name in (
+                "task",
+                "head",
+                "baseline",
+                "per_class",
+                "best_params",
+                "classes",
+                "n_samples",
+                "n_features",
+                "notes",
+            )
+        },
+        "failures": record["failed"],
+        "extractors": [
+            {"extractor": one["text"], "fingerprint": one["fingerprint"]} for one in record["extractors"]
+        ],
+    }
+    screen.result(values, _text(fitted, out))
+
+
+def _text(fitted: "Model", out: Path | None) -> str:
+    record = fitted.record
+    n_folds = len(next(iter(record["metrics"].values()))["folds"])
+    lines = [
+        f"{record['head']} on {record['n_features']} features of {record['n_samples']} samples; "
+        + (f"estimated by {n_folds}-fold nested cross-validation" if n_folds > 1 else "scored on the test split"),
+        "",
+        columns(
+            [
+                [name, _score(scores), _score(record["baseline"][name])]
+                for name, scores in record["metrics"].items()
+            ],
+            header=["metric", "estimate", "majority" if record["task"] == "classification" else "mean"],
+        ),
+    ]
+    if record["per_class"]:
+        rows: list[list[Any]] = [
+            [one["class"], *(f"{one[name]:.3f}" for name in ("precision", "recall", "f1")), one["support"]]
+            for one in record["per_class"]
+        ]
+        lines += ["", columns(rows, header=["class", "precision", "recall", "f1", "samples"])]
+    best = ", ".join(f"{name}={value:g}" if isinstance(value, float) else f"{name}={value}"
+                     for name, value in record["best_params"].items())
+    if best:
+        lines += ["", f"chosen for the final fit: {best}"]
+    if out is not None:
+        lines += [f"saved {out}"]
+    return "\n".join(lines)
+
+
+def _score(scores: dict[str, Any]) -> str:
+    return f"{scores['mean']:.3f} +- {scores['std']:.3f}" if len(scores["folds"]) > 1 else f"{scores['mean']:.3f}"

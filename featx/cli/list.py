@@ -1,0 +1,130 @@
+"""``featx list``: what can be named."""
+
+import fnmatch
+from typing import Annotated, Any
+
+import typer
+
+from featx.cli import options
+from featx.cli.show import Screen, columns
+from featx.errors import UsageError
+
+__all__ = ["app"]
+
+app = typer.Typer(
+    no_args_is_help=True, help="List backbones, descriptors and heads that can be named.", rich_markup_mode=None
+)
+
+Pattern = Annotated[
+    str | None,
+    typer.Argument(
+        metavar="[PATTERN]", help="Only names that match, such as 'resnet*' or a part of one.", show_default=False
+    ),
+]
+
+
+@app.command("backbones")
+def list_backbones(
+    pattern: Pattern = None,
+    source: Annotated[
+        str, typer.Option("--source", help="torchvision, timm, or another installed source.")
+    ] = "torchvision",
+    as_json: options.Json = False,
+    verbose: options.Verbose = 0,
+    quiet: options.Quiet = False,
+) -> None:
+    """Show backbones, their feature counts, their weights, and which of these are on this machine.
+
+    Example: featx list backbones 'resnet*'
+    """
+    screen = Screen(as_json=as_json, quiet=quiet, verbose=verbose)
+    from featx.extractors.registry import load_source
+
+    found = load_source(source)
+    prefix = "" if source == "torchvision" else f"{source}/"
+    described = {prefix + name: found.describe(name) for name in _matching(found.names(), pattern)}
+    rows = [
+        [
+            name,
+            one["n_features"],
+            ", ".join(weight + "*" * (weight in one["on_disk"]) for weight in one["weights"]),
+        ]
+        for name, one in described.items()
+    ]
+    screen.result(
+        {"names": list(described), "backbones": described},
+        columns(rows, header=["backbone", "features", "weights (* on this machine)"]),
+    )
+
+
+@app.command("descriptors")
+def list_descriptors(
+    pattern: Pattern = None,
+    as_json: options.Json = False,
+    verbose: options.Verbose = 0,
+    quiet: options.Quiet = False,
+) -> None:
+    """Show hand-made features, their lengths and parameters.
+
+    Example: featx list descriptors
+    """
+    screen = Screen(as_json=as_json, quiet=quiet, verbose=verbose)
+    from featx.extractors.registry import load_source
+
+    found = load_source("descriptor")
+    described: dict[str, dict[str, Any]] = {
+        name: found.describe(name) for name in _matching(found.names(), pattern)
+    }
+    rows = [
+        [
+            name,
+            one["n_features"],
+            ":".join(f"{key}={value}" for key, value in one["parameters"].items()),
+            one["summary"],
+        ]
+        for name, one in described.items()
+    ]
+    screen.result(
+        {"names": list(described), "descriptors": described},
+        columns(rows, header=["descriptor", "features", "parameters", "what"]),
+    )
+
+
+@app.command("heads")
+def list_heads(
+    pattern: Pattern = None,
+    as_json: options.Json = False,
+    verbose: options.Verbose = 0,
+    quiet: options.Quiet = False,
+) -> None:
+    """Show the scikit-learn heads that ship with featx.
+
+    Example: featx list heads
+    """
+    screen = Screen(as_json=as_json, quiet=quiet, verbose=verbose)
+    from featx.evaluation import head_names, load_head
+
+    heads = {}
+    for name in _matching(head_names(), pattern):
+        head = load_head(name)
+        heads[name] = {
+            "task": head.task,
+            "steps": [type(step).__name__ for _, step in head.pipeline.steps],
+            "candidates": len(head.candidates),
+        }
+    rows = [
+        [name, one["task"], one["candidates"], " > ".join(one["steps"])] for name, one in heads.items()
+    ]
+    screen.result(
+        {"names": list(heads), "heads": heads}, columns(rows, header=["head", "task", "candidates", "steps"])
+    )
+
+
+def _matching(names: list[str], pattern: str | None) -> list[str]:
+    if pattern is None:
+        return names
+    wanted = pattern if any(char in pattern for char in "*?[") else f"*{pattern}*"
+    found = [name for name in names if fnmatch.fnmatchcase(name, wanted)]
+    if not found:
+        raise UsageError(f"no name matches '{pattern}'. Leave the pattern out to see all {len(names)}.")
+    return found

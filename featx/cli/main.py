@@ -1,0 +1,83 @@
+"""The command ``featx``: its commands, and how every error becomes one line and an exit code."""
+
+import os
+import signal
+import sys
+from types import FrameType
+from typing import Annotated
+
+import typer
+
+from featx.cli import cache, demo, doctor, extract, fit, list, predict
+from featx.cli.show import printable
+from featx.errors import FeatxError
+
+__all__ = ["app", "main"]
+
+app = typer.Typer(
+    name="featx",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+    rich_markup_mode=None,
+)
+app.command("extract")(extract.extract)
+app.command("fit")(fit.fit)
+app.command("predict")(predict.predict)
+app.add_typer(cache.app, name="cache")
+app.add_typer(list.app, name="list")
+app.command("doctor")(doctor.doctor)
+app.command("demo")(demo.demo)
+
+
+def _version(asked: bool) -> None:
+    if asked:
+        from featx import __version__
+
+        print(f"featx {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _root(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version and exit.")
+    ] = False,
+) -> None:
+    """Frozen pretrained backbones, run once; every vector kept; scikit-learn on top.
+
+    A vector is computed once, is never the wrong one, and is never lost.
+
+    Example: featx fit photos/ -x resnet50 --head logreg --out photos.featx
+    """
+
+
+def main() -> None:
+    """Run the command line; exits with 0, 1 (failed work), 2 (wrong use), 130 (Ctrl-C) or 143 (SIGTERM)."""
+    signal.signal(signal.SIGTERM, _terminate)
+    try:
+        code = app(standalone_mode=False)
+        sys.stdout.flush()
+    except FeatxError as error:
+        code = _complain(str(error), error.exit_code)
+    except typer.TyperException as error:
+        code = _complain(f"{error.format_message()} See: featx --help", error.exit_code)
+    except (KeyboardInterrupt, typer.Abort):
+        code = _complain("interrupted; what was computed is kept", 130)
+    except BrokenPipeError:
+        # The reader of our output has gone, as with "featx list ... | head"; nobody is left to tell.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        code = 1
+    sys.exit(code)
+
+
+def _complain(message: str, exit_code: int) -> int:
+    line = " ".join(printable(message).split())
+    print(f"featx: error: {line}", file=sys.stderr)
+    return exit_code
+
+
+def _terminate(number: int, frame: FrameType | None) -> None:
+    # Unwinds through the engine, which publishes what it has.
+    sys.exit(128 + number)

@@ -1,0 +1,184 @@
+"""Arguments and options that several commands share, each written once."""
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from featx.errors import UsageError
+
+if TYPE_CHECKING:
+    from featx.engine import Settings
+
+__all__ = [
+    "BatchSize",
+    "CacheDirectory",
+    "Data",
+    "Device",
+    "Extractors",
+    "Json",
+    "MaxErrorRate",
+    "OnErrorOption",
+    "Precision",
+    "Quiet",
+    "Runtime",
+    "StallSeconds",
+    "Verbose",
+    "Workers",
+    "cache_directory",
+    "check_out",
+    "one_extractor",
+    "settings",
+]
+
+_RUN = "How the run goes about its work"
+_COMMON = "Common to all commands"
+
+Data = Annotated[
+    str,
+    typer.Argument(
+        metavar="DATA",
+        help="A folder of class folders, a flat folder, a CSV or Parquet manifest (columns path, label, group, "
+        "split), or a text file of paths.",
+        show_default=False,
+    ),
+]
+Extractors = Annotated[
+    list[str],
+    typer.Option(
+        "-x",
+        "--extractor",
+        metavar="SPEC",
+        help="NAME[:key=value]..., fused with '+': resnet50, mobilenet_v2:weights=FILE.pth, resnet50:layer=layer4+hog. "
+        "Keys: weights, preset, layer, pool, size, pixels.",
+        show_default=False,
+    ),
+]
+Json = Annotated[
+    bool, typer.Option("--json", help="One JSON object on standard output.", rich_help_panel=_COMMON)
+]
+Verbose = Annotated[
+    int, typer.Option("-v", "--verbose", count=True, help="Say more.", rich_help_panel=_COMMON, show_default=False)
+]
+Quiet = Annotated[
+    bool, typer.Option("-q", "--quiet", help="Only results and errors.", rich_help_panel=_COMMON)
+]
+CacheDirectory = Annotated[
+    Path | None,
+    typer.Option(
+        "--cache",
+        metavar="DIR",
+        help="Where vectors are kept. Default: $FEATX_CACHE, else ./cache.",
+        rich_help_panel=_COMMON,
+        show_default=False,
+    ),
+]
+Device = Annotated[
+    str, typer.Option("--device", help="auto, cpu, mps, cuda or cuda:N.", rich_help_panel=_RUN)
+]
+Runtime = Annotated[str, typer.Option("--runtime", help="auto or torch.", rich_help_panel=_RUN)]
+Precision = Annotated[
+    str,
+    typer.Option(
+        "--precision",
+        help="auto, float32, float16 or bfloat16. auto is float16 on CUDA, bfloat16 on a CPU with AMX, else float32.",
+        rich_help_panel=_RUN,
+    ),
+]
+BatchSize = Annotated[
+    int | None,
+    typer.Option(
+        "--batch-size",
+        help="Images in one forward pass. Default: 32, on CUDA 128.",
+        rich_help_panel=_RUN,
+        show_default=False,
+    ),
+]
+Workers = Annotated[
+    int | None,
+    typer.Option(
+        "--workers",
+        help="Threads that read and decode. Default: one per core.",
+        rich_help_panel=_RUN,
+        show_default=False,
+    ),
+]
+OnErrorOption = Annotated[
+    str,
+    typer.Option(
+        "--on-error",
+        help="record: leave samples that fail out and say why; raise: stop at the first.",
+        rich_help_panel=_RUN,
+    ),
+]
+MaxErrorRate = Annotated[
+    float,
+    typer.Option(
+        "--max-error-rate",
+        help="Exit 1 where more than this share of 100 or more samples failed; 1 for never.",
+        rich_help_panel=_RUN,
+    ),
+]
+StallSeconds = Annotated[
+    float,
+    typer.Option(
+        "--stall-seconds", help="End the run if one sample takes longer to read.", rich_help_panel=_RUN
+    ),
+]
+
+
+def cache_directory(given: Path | None) -> Path:
+    """Return the cache folder: the option's, else ``$FEATX_CACHE``, else ``./cache``."""
+    return given if given is not None else Path(os.environ.get("FEATX_CACHE") or "cache")
+
+
+def check_out(out: Path | None) -> None:
+    """Refuse a file to write whose folder does not exist, before any work is done.
+
+    Raises
+    ------
+    UsageError
+    """
+    if out is not None and not out.absolute().parent.is_dir():
+        raise UsageError(f"cannot write '{out}': there is no folder '{out.absolute().parent}'. Make it first.")
+
+
+def one_extractor(texts: list[str]) -> str:
+    """Return the only ``-x``.
+
+    Raises
+    ------
+    UsageError
+        If there are several: whether to fuse or to compare them is not for us to guess.
+    """
+    if len(texts) != 1:
+        raise UsageError(
+            f"expected one -x here, got {len(texts)}. To fuse extractors write -x '{'+'.join(texts)}'."
+        )
+    return texts[0]
+
+
+def settings(
+    device: str,
+    runtime: str,
+    precision: str,
+    batch_size: int | None,
+    workers: int | None,
+    on_error: str,
+    max_error_rate: float,
+    stall_seconds: float,
+) -> "Settings":
+    """Gather a run's options; what the choices are is checked where they are used."""
+    from featx.engine import Settings
+
+    return Settings(
+        device=device,
+        runtime=runtime,  # type: ignore[arg-type]
+        precision=precision,  # type: ignore[arg-type]
+        batch_size=batch_size,
+        workers=workers,
+        on_error=on_error,  # type: ignore[arg-type]
+        max_error_rate=max_error_rate,
+        stall_seconds=stall_seconds,
+    )

@@ -1,0 +1,170 @@
+"""What a person sees: results on standard output, everything else on standard error."""
+
+import json
+import logging
+import os
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from featx.engine import Progress
+
+__all__ = ["Screen", "columns", "printable", "size_text"]
+
+_LINE_SECONDS = 10.0
+
+
+class Screen:
+    """Where a command shows its work.
+
+    Parameters
+    ----------
+    as_json : bool
+        One JSON object on standard output, and nothing else there.
+    quiet : bool
+        Neither progress nor remarks.
+    verbose : int
+        How much of the library's log is shown.
+    """
+
+    def __init__(self, *, as_json: bool, quiet: bool = False, verbose: int = 0) -> None:
+        self.as_json = as_json
+        self.quiet = quiet
+        level = logging.ERROR if quiet else (logging.WARNING, logging.INFO, logging.DEBUG)[min(verbose, 2)]
+        handler = logging.StreamHandler(sys.stderr)
+        handler.setFormatter(logging.Formatter("featx: %(message)s"))
+        logger = logging.getLogger("featx")
+        logger.handlers[:] = [handler]
+        logger.setLevel(level)
+        logger.propagate = False
+
+    def remark(self, text: str) -> None:
+        """Say something that is no result."""
+        if not self.quiet:
+            print(printable(text), file=sys.stderr)
+
+    def result(self, values: Mapping[str, Any], text: str) -> None:
+        """Show a command's result: the values as JSON, or the text."""
+        if self.as_json:
+            print(json.dumps(values, ensure_ascii=True, allow_nan=False, default=_plain))
+        else:
+            print(printable(text))
+
+    @contextmanager
+    def progress(self) -> "Iterator[Callable[[Progress], None] | None]":
+        """Show a run's progress: a bar on a terminal, now and then a line elsewhere, nothing when quiet."""
+        if self.quiet:
+            yield None
+        elif sys.stderr.isatty():
+            with _bar() as callback:
+                yield callback
+        else:
+            yield _lines()
+
+
+def columns(rows: Sequence[Sequence[object]], *, header: Sequence[str]) -> str:
+    """Return rows as aligned text, numbers to the right."""
+    cells = [list(header), *[["" if cell is None else str(cell) for cell in row] for row in rows]]
+    widths = [max(len(row[index]) for row in cells) for index in range(len(header))]
+    right = [bool(rows) and all(isinstance(row[index], int | float) for row in rows) for index in range(len(header))]
+    return "\n".join(
+        "  ".join(
+            cell.rjust(width) if to_right else cell.ljust(width)
+            for cell, width, to_right in zip(row, widths, right, strict=True)
+        ).rstrip()
+        for row in cells
+    )
+
+
+def printable(text: str) -> str:
+    """Return text that any terminal can print: undecodable bytes and control characters are escaped."""
+    decoded = text.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
+    return "".join(
+        char if char in "\n\t" or char.isprintable() else char.encode("unicode_escape").decode()
+        for char in decoded
+    )
+
+
+def size_text(size_bytes: float) -> str:
+    """Return a size with its unit.
+
+    Examples
+    --------
+    >>> size_text(1536)
+    '1.5 KiB'
+    """
+    for unit in ("B", "KiB", "MiB", "GiB"):
+        if size_bytes < 1024:
+            return f"{size_bytes:.0f} {unit}" if unit == "B" else f"{size_bytes:.1f} {unit}"
+        size_bytes /= 1024
+    return f"{size_bytes:.1f} TiB"
+
+
+@contextmanager
+def _bar() -> "Iterator[Callable[[Progress], None]]":
+    from rich.console import Console
+    from rich.progress import (
+        BarColumn,
+        MofNCompleteColumn,
+        Progress,
+        ProgressColumn,
+        Task,
+        TextColumn,
+        TimeRemainingColumn,
+    )
+    from rich.text import Text
+
+    class Rate(ProgressColumn):
+        def render(self, task: Task) -> Text:
+            return Text(f"{task.speed:.0f} images/s" if task.speed else "")
+
+    bar = Progress(
+        TextColumn("extracting"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        Rate(),
+        TimeRemainingColumn(),
+        TextColumn("{task.fields[failed]}"),
+        console=Console(stderr=True),
+        transient=True,
+    )
+    with bar:
+        task = bar.add_task("", total=None, failed="")
+
+        def callback(progress: "Any") -> None:
+            failed = f"{progress.failed} failed" if progress.failed else ""
+            bar.update(task, completed=progress.done, total=progress.total, failed=failed)
+
+        yield callback
+
+
+def _lines() -> "Callable[[Progress], None]":
+    started = last = time.monotonic()
+
+    def callback(progress: "Progress") -> None:
+        nonlocal last
+        now = time.monotonic()
+        if now - last < _LINE_SECONDS:
+            return
+        last = now
+        rate = progress.done / (now - started)
+        left = (progress.total - progress.done) / rate if rate else 0.0
+        print(
+            f"extracting: {progress.done} of {progress.total}, {rate:.0f} images/s, about {left:.0f} s left, "
+            f"{progress.failed} failed",
+            file=sys.stderr,
+        )
+
+    return callback
+
+
+def _plain(value: Any) -> Any:
+    """Return what JSON can hold for numpy's scalars and arrays, and for paths."""
+    if hasattr(value, "tolist"):
+        return value.tolist()
+    if isinstance(value, os.PathLike):
+        return os.fspath(value)
+    raise TypeError(f"{type(value).__name__} is no JSON value")

@@ -1,0 +1,154 @@
+"""From what a user asks for to a full identity, remembered so that a run with nothing to do needs no torch."""
+
+import importlib.metadata
+import json
+import os
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from featx.cache import Hints
+from featx.engine.runtime import choose_device, choose_precision, machine_facts
+from featx.errors import UsageError
+from featx.extractors import registry
+from featx.extractors.spec import ExtractorSpec, Request, parse
+
+if TYPE_CHECKING:
+    from featx.extractors.backbone import Backbone
+    from featx.extractors.descriptor_source import DescriptorExtractor
+    from featx.extractors.module import ModuleExtractor
+
+__all__ = ["identify", "load", "read_extractors"]
+
+_EXPECTED = "a text such as 'resnet50' or 'resnet50+hog', a list of these, or a ModuleExtractor"
+
+
+_PACKAGES = ("featx", "torch", "torchvision", "timm", "scikit-image", "Pillow")
+
+
+def read_extractors(extractors: Any, **keys: Any) -> "tuple[Request | ModuleExtractor, ...]":
+    """Read everything an extractor may be given as: a text, a request, a module, or a list of these (a fusion).
+
+    Parameters
+    ----------
+    extractors : str, Request, ModuleExtractor, or sequence of these
+        What to fuse; a text may itself be a fusion.
+    **keys : object, optional
+        Keys of the text form as keywords (``layer="layer4"``); None stands for a key that is not given.
+
+    Returns
+    -------
+    tuple of Request or ModuleExtractor
+        Paths of weights are absolute.
+
+    Raises
+    ------
+    UsageError
+        If nothing, or something else, is given, or keywords meet a fusion.
+    """
+    given = {key: _as_text(value) for key, value in keys.items() if value is not None}
+    parts: list[Any] = []
+    for item in extractors if isinstance(extractors, list | tuple) else [extractors]:
+        if isinstance(item, str):
+            parts.extend(parse(item))
+        elif isinstance(item, Request) or (hasattr(item, "resolve") and hasattr(item, "load")):
+            parts.append(item)
+        else:
+            raise UsageError(f"extractor: expected {_EXPECTED}, got {type(item).__name__}.")
+    if not parts:
+        raise UsageError(f"extractor: expected {_EXPECTED}, got nothing.")
+    if given:
+        if len(parts) != 1 or not isinstance(parts[0], Request):
+            raise UsageError(
+                f"keywords {', '.join(given)} go with one extractor's name, got {len(parts)} extractors or a module. "
+                "Write them into the text: 'resnet50:layer=layer4+hog'."
+            )
+        options = {**parts[0].options, **given}
+        parts[0] = replace(parts[0], keys=tuple(sorted(options.items())))
+    return tuple(_absolute(part) if isinstance(part, Request) else part for part in parts)
+
+
+def identify(
+    asked: "Request | ModuleExtractor", *, device: str, precision: str, hints: Hints
+) -> ExtractorSpec:
+    """Return the full identity of one extractor.
+
+    Parameters
+    ----------
+    asked : Request or ModuleExtractor
+        From `read_extractors`.
+    device, precision : str
+        As the user gave them, ``auto`` included.
+    hints : Hints
+        Where identities of unchanged weights under unchanged packages are remembered.
+
+    Returns
+    -------
+    ExtractorSpec
+    """
+    if not isinstance(asked, Request):
+        return asked.resolve(precision=choose_precision(precision, device=choose_device(device)))
+    question = json.dumps(
+        {
+            "text": asked.text,
+            "device": device,
+            "precision": precision,
+            "machine": machine_facts(),
+            "packages": _versions(),
+        },
+        sort_keys=True,
+    )
+    remembered = hints.identity(question)
+    if remembered is not None and _stat(remembered["weights_path"]) == remembered["weights_stat"]:
+        return ExtractorSpec.from_json(remembered["spec"])
+    source = registry.find_source(asked)
+    if source.name == "descriptor":  # computed on the CPU whatever the device
+        resolved = source.resolve(asked, precision="float32")
+    else:
+        chosen = choose_precision(precision, device=choose_device(device))
+        resolved = source.resolve(asked, precision=chosen)
+    path = source.weights_path(asked)
+    hints.remember_identity(
+        question,
+        {
+            "spec": resolved.to_json(),
+            "weights_path": None if path is None else str(path),
+            "weights_stat": _stat(None if path is None else str(path)),
+        },
+    )
+    return resolved
+
+
+def load(asked: "Request | ModuleExtractor", spec: ExtractorSpec) -> "Backbone | DescriptorExtractor":
+    """Build the extractor behind an identity."""
+    return registry.load(asked, spec) if isinstance(asked, Request) else asked.load(spec)
+
+
+def _as_text(value: Any) -> str:
+    return ",".join(value) if isinstance(value, list | tuple) else str(value)
+
+
+def _absolute(request: Request) -> Request:
+    weights = request.options.get("weights", "")
+    if os.sep not in weights and not weights.endswith((".pth", ".pt", ".safetensors")):
+        return request
+    options = {**request.options, "weights": os.path.abspath(os.path.expanduser(weights))}
+    return replace(request, keys=tuple(sorted(options.items())))
+
+
+def _stat(path: str | None) -> list[int] | None:
+    try:
+        stat = Path(path).stat() if path is not None else None
+    except OSError:
+        return [-1]  # a file that is gone is like no file remembered
+    return None if stat is None else [stat.st_ino, stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns]
+
+
+def _versions() -> dict[str, str | None]:
+    versions: dict[str, str | None] = {}
+    for package in _PACKAGES:
+        try:
+            versions[package] = importlib.metadata.version(package)
+        except importlib.metadata.PackageNotFoundError:
+            versions[package] = None
+    return versions

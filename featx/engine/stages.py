@@ -1,0 +1,375 @@
+"""The bounded stages of a run: read, digest and decode on threads, forward here, write on a thread of its own."""
+
+import collections
+import logging
+import os
+import queue
+import threading
+import time
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from featx.cache import MISSING, Store, rows_per_shard
+from featx.engine.runtime import Runtime
+from featx.errors import DecodeError, ExtractionError, SampleIOError
+from featx.samples import SampleTable, decode, decode_fast, key_of
+
+if TYPE_CHECKING:
+    from featx.extractors.backbone import Backbone
+    from featx.extractors.descriptor_source import DescriptorExtractor
+
+__all__ = ["STAGES", "Prepared", "StageClock", "Station", "Writer", "prepare_rows"]
+
+_log = logging.getLogger(__name__)
+
+STAGES = ("read", "digest", "decode", "forward", "write")
+PUBLISH_SECONDS = 30.0
+_POLL_SECONDS = 0.2
+
+
+@dataclass
+class StageClock:
+    """Seconds that each stage was busy, summed over its threads."""
+
+    seconds: dict[str, float] = field(default_factory=lambda: dict.fromkeys(STAGES, 0.0))
+    _lock: threading.Lock = field(default_factory=threading.Lock)
+
+    def add(self, stage: str, seconds: float) -> None:
+        """Count `seconds` of work at `stage`."""
+        with self._lock:
+            self.seconds[stage] += seconds
+
+
+@dataclass(frozen=True)
+class Station:
+    """One extractor at work in a run: what it is, where its vectors go, and what computes them.
+
+    Attributes
+    ----------
+    extractor : Backbone or DescriptorExtractor
+    store : Store
+    runtime : Runtime or None
+        Runs the backbone's batches; None for a descriptor, which is done once it is prepared.
+    """
+
+    extractor: "Backbone | DescriptorExtractor"
+    store: Store
+    runtime: Runtime | None
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """What came of one row: inputs for the stations that lack its key, or the reason why there are none.
+
+    Attributes
+    ----------
+    row : int
+    key : bytes or None
+        None where the sample could not be read.
+    inputs : dict of int to ndarray
+        By station; empty where every station has the key, or another row with the same bytes is under way.
+    failed : dict of int to str
+        By station: why the content has no vector there.
+    problem : str or None
+        Why the sample could not be read.
+    stat : os.stat_result or None
+        Of the file, taken before it was read.
+    stat_at : float
+        When that was, in seconds since the epoch.
+    """
+
+    row: int
+    key: bytes | None
+    inputs: dict[int, np.ndarray] = field(default_factory=dict)
+    failed: dict[int, str] = field(default_factory=dict)
+    problem: str | None = None
+    stat: os.stat_result | None = None
+    stat_at: float = 0.0
+
+
+def prepare_rows(
+    table: SampleTable,
+    rows: Iterable[int],
+    stations: Sequence[Station],
+    *,
+    workers: int,
+    ahead: int,
+    stall_seconds: float,
+    clock: StageClock,
+) -> Iterator[Prepared]:
+    """Read, digest and decode rows on threads, at most `ahead` of them before the caller.
+
+    Parameters
+    ----------
+    table : SampleTable
+        Where the rows are.
+    rows : iterable of int
+        In the order they are begun.
+    stations : sequence of Station
+        What to prepare inputs for.
+    workers : int
+        Number of threads.
+    ahead : int
+        How many rows may wait for the caller.
+    stall_seconds : float
+        How long one sample may take.
+    clock : StageClock
+        Where busy time is counted.
+
+    Yields
+    ------
+    Prepared
+        One for each row, in the order in which they are done.
+
+    Raises
+    ------
+    ExtractionError
+        If a sample takes longer than `stall_seconds`.
+    """
+    # Plain daemon threads: an executor would wait at exit for a thread that hangs in a dead file system.
+    todo: queue.Queue[int | None] = queue.Queue(maxsize=workers)
+    ready: queue.Queue[Prepared | BaseException | None] = queue.Queue(maxsize=ahead)
+    stop = threading.Event()
+    begun: dict[int, tuple[int, float]] = {}
+    claims = _Claims(stations)
+
+    def put(channel: queue.Queue[Any], item: Any) -> bool:
+        while not stop.is_set():
+            try:
+                channel.put(item, timeout=_POLL_SECONDS)
+                return True
+            except queue.Full:
+                continue
+        return False
+
+    def feed() -> None:
+        for row in rows:
+            if not put(todo, row):
+                return
+        for _ in range(workers):
+            put(todo, None)
+
+    def work(worker: int) -> None:
+        while (row := todo.get()) is not None:
+            begun[worker] = (row, time.monotonic())
+            try:
+                done: Prepared | BaseException = _prepare(table, row, stations, claims, clock)
+            except BaseException as error:  # handed to the caller's thread, which raises it
+                done = error
+            begun.pop(worker, None)
+            if not put(ready, done):
+                return
+        put(ready, None)
+
+    threads = [threading.Thread(target=feed, daemon=True)]
+    threads += [threading.Thread(target=work, args=(worker,), daemon=True) for worker in range(workers)]
+    for thread in threads:
+        thread.start()
+    try:
+        working = workers
+        while working:
+            try:
+                done = ready.get(timeout=_POLL_SECONDS)
+            except queue.Empty:
+                _check_stall(table, begun, stall_seconds)
+                continue
+            if done is None:
+                working -= 1
+            elif isinstance(done, BaseException):
+                raise done
+            else:
+                yield done
+    finally:
+        stop.set()
+        # Workers that wait for a row see the end of the run here.
+        for _ in range(workers):
+            try:
+                todo.put_nowait(None)
+            except queue.Full:
+                break
+
+
+class Writer:
+    """Collects vectors of all stations and publishes them as shards, on a thread of its own.
+
+    Parameters
+    ----------
+    stations : sequence of Station
+        Where the vectors go.
+    provenance : mapping
+        Recorded with every shard.
+    clock : StageClock
+        Where busy time is counted.
+    """
+
+    def __init__(self, stations: Sequence[Station], *, provenance: Any, clock: StageClock) -> None:
+        self._stations = stations
+        self._provenance = provenance
+        self._clock = clock
+        self._inbox: queue.Queue[Any] = queue.Queue(maxsize=16)
+        self._buffers = [_Buffer() for _ in stations]
+        self._error: BaseException | None = None
+        self.last_published = 0.0
+        self._thread = threading.Thread(target=self._run, daemon=True)
+        self._thread.start()
+
+    def write(
+        self, station: int, keys: Sequence[bytes], features: np.ndarray, failures: Sequence[tuple[bytes, str]] = ()
+    ) -> None:
+        """Hand over vectors, or failures, of one station; raises what went wrong with earlier ones."""
+        self._put((station, keys, features, failures))
+
+    def close(self) -> None:
+        """Publish what is left and stop; raises what went wrong."""
+        self._put(None)
+        self._thread.join()
+        if self._error is not None:
+            raise self._error
+
+    def _put(self, item: Any) -> None:
+        while self._error is None:
+            try:
+                self._inbox.put(item, timeout=_POLL_SECONDS)
+                return
+            except queue.Full:
+                continue
+        raise self._error
+
+    def _run(self) -> None:
+        try:
+            while True:
+                try:
+                    item = self._inbox.get(timeout=1.0)
+                except queue.Empty:
+                    self._publish(due=True)
+                    continue
+                if item is None:
+                    self._publish(due=False)
+                    return
+                station, keys, features, failures = item
+                self._buffers[station].add(keys, features, failures)
+                self._publish(due=True)
+        except BaseException as error:  # raised to the caller by write and close
+            self._error = error
+
+    def _publish(self, *, due: bool) -> None:
+        for station, buffer in zip(self._stations, self._buffers, strict=True):
+            spec = station.extractor.spec
+            limit = rows_per_shard(spec.n_features, np.dtype(spec.dtype).itemsize)
+            while buffer.rows and (
+                not due or buffer.rows >= limit or time.monotonic() - buffer.since > PUBLISH_SECONDS
+            ):
+                started = time.perf_counter()
+                keys, features, failures = buffer.take(limit, spec)
+                station.store.publish(keys, features, failures=failures, provenance=self._provenance)
+                self.last_published = time.monotonic()
+                self._clock.add("write", time.perf_counter() - started)
+
+
+class _Claims:
+    """Which keys are under way, so that rows with the same bytes are computed once in a run."""
+
+    def __init__(self, stations: Sequence[Station]) -> None:
+        self._stations = stations
+        self._lock = threading.Lock()
+        self._claimed: set[bytes] = set()
+
+    def lacking(self, key: bytes) -> list[int]:
+        """Return the stations that lack `key`, or none where a row with the same key is under way."""
+        with self._lock:
+            if key in self._claimed:
+                return []
+            self._claimed.add(key)
+        one = np.frombuffer(key, np.uint8)[None]
+        return [index for index, at in enumerate(self._stations) if at.store.lookup(one)[0] == MISSING]
+
+
+class _Buffer:
+    """Vectors and failures of one station that are not published yet."""
+
+    def __init__(self) -> None:
+        self.rows = 0
+        self.since = 0.0
+        self._blocks: collections.deque[tuple[list[bytes], np.ndarray]] = collections.deque()
+        self._failures: list[tuple[bytes, str]] = []
+
+    def add(self, keys: Sequence[bytes], features: np.ndarray, failures: Sequence[tuple[bytes, str]]) -> None:
+        if not self.rows:
+            self.since = time.monotonic()
+        if len(keys):
+            self._blocks.append((list(keys), features))
+        self._failures.extend(failures)
+        self.rows += len(keys) + len(failures)
+
+    def take(self, limit: int, spec: Any) -> tuple[np.ndarray, np.ndarray, list[tuple[bytes, str]]]:
+        """Take out at most `limit` vectors, and all failures."""
+        keys: list[bytes] = []
+        features: list[np.ndarray] = []
+        while self._blocks and len(keys) < limit:
+            block_keys, block = self._blocks.popleft()
+            room = limit - len(keys)
+            if len(block_keys) > room:
+                self._blocks.appendleft((block_keys[room:], block[room:]))
+                block_keys, block = block_keys[:room], block[:room]
+            keys.extend(block_keys)
+            features.append(block)
+        failures, self._failures = self._failures, []
+        self.rows -= len(keys) + len(failures)
+        self.since = time.monotonic()
+        matrix = np.concatenate(features) if features else np.empty((0, spec.n_features), spec.dtype)
+        return np.frombuffer(b"".join(keys), np.uint8).reshape(-1, 32), matrix, failures
+
+
+def _prepare(
+    table: SampleTable, row: int, stations: Sequence[Station], claims: _Claims, clock: StageClock
+) -> Prepared:
+    started = time.perf_counter()
+    stat_at = time.time()
+    try:
+        stat = table.stat(row)
+        raw = table.read(row)
+    except (SampleIOError, DecodeError) as error:
+        clock.add("read", time.perf_counter() - started)
+        return Prepared(row, None, problem=str(error))
+    was_read = time.perf_counter()
+    clock.add("read", was_read - started)
+    key = key_of(raw)
+    lacking = claims.lacking(key)
+    digested = time.perf_counter()
+    clock.add("digest", digested - was_read)
+    inputs: dict[int, np.ndarray] = {}
+    failed: dict[int, str] = {}
+    decoded: dict[str, Any] = {}
+    for index in lacking:
+        extractor = stations[index].extractor
+        pixels = extractor.spec.pixels
+        try:
+            if pixels not in decoded:
+                decoded[pixels] = _decoded(raw, pixels)
+            if isinstance(decoded[pixels], DecodeError):
+                raise decoded[pixels]
+            inputs[index] = extractor.prepare(decoded[pixels])
+        except DecodeError as error:
+            failed[index] = str(error)
+    clock.add("decode", time.perf_counter() - digested)
+    return Prepared(row, key, inputs, failed, stat=stat, stat_at=stat_at)
+
+
+def _decoded(raw: Any, pixels: str) -> Any:
+    try:
+        return decode(raw) if pixels == "exact" else decode_fast(raw)
+    except DecodeError as error:
+        return error
+
+
+def _check_stall(table: SampleTable, begun: dict[int, tuple[int, float]], stall_seconds: float) -> None:
+    now = time.monotonic()
+    for row, since in list(begun.values()):
+        if now - since > stall_seconds:
+            raise ExtractionError(
+                f"reading '{table.uri_at(row)}' has taken more than {stall_seconds:g} s. Check the disk or network "
+                "it is on, or raise --stall-seconds; what was computed is kept."
+            )

@@ -1,0 +1,66 @@
+"""The errors a user can cause; each is a FeatxError and also the matching builtin."""
+
+__all__ = [
+    "CacheError",
+    "DecodeError",
+    "ExtractionError",
+    "FeatxError",
+    "MissingDependencyError",
+    "ModelError",
+    "SampleIOError",
+    "UsageError",
+    "WeightsError",
+]
+
+
+class FeatxError(Exception):
+    """Base of all errors that featx raises on purpose.
+
+    The message is one line: what happened, what was expected, what was got, and what to do next.
+
+    Attributes
+    ----------
+    exit_code : int
+        What the command line exits with: 1 for failed work, 2 for wrong use.
+    """
+
+    exit_code: int = 1
+
+
+class UsageError(FeatxError, ValueError):
+    """An argument, option, name or input layout that featx cannot work with."""
+
+    exit_code = 2
+
+
+class MissingDependencyError(FeatxError, ImportError):
+    """An optional package is needed; the message names the extra that brings it."""
+
+    exit_code = 2
+
+
+class DecodeError(FeatxError, ValueError):
+    """The bytes of one sample are not a picture that the decode policy accepts.
+
+    A property of the content: the same bytes fail again, so the failure may be remembered.
+    """
+
+
+class SampleIOError(FeatxError, OSError):
+    """One sample could not be read (missing, unreadable, not a regular file); never remembered."""
+
+
+class CacheError(FeatxError, OSError):
+    """A cache, or a file in it, is damaged, foreign, of another schema, or cannot be written."""
+
+
+class WeightsError(FeatxError, OSError):
+    """A backbone's weights are missing, cannot be fetched, or do not fit the architecture."""
+
+
+class ExtractionError(FeatxError, RuntimeError):
+    """A run could not do its work: a non-finite feature, a stalled stage, too many failed samples."""
+
+
+class ModelError(FeatxError, ValueError):
+    """A fitted artefact is damaged, untrusted, or does not match what it is applied to."""

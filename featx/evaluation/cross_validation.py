@@ -1,0 +1,304 @@
+"""Nested cross-validation of a head on features, and the final search; it extracts no features."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from sklearn.metrics import confusion_matrix
+
+from featx.errors import UsageError
+from featx.evaluation import grid_search
+from featx.evaluation.folds import Fold, inseparable_rows, make_folds, predefined_fold, whole_fold
+from featx.evaluation.heads import Head, Task
+from featx.evaluation.scores import MetricScores, baseline_predictions, scores_by_class, scores_by_metric
+
+__all__ = ["Evaluation", "SearchResult", "cross_validate", "search"]
+
+
+@dataclass(frozen=True, eq=False)
+class Evaluation:
+    """What nested cross-validation found.
+
+    Attributes
+    ----------
+    task : {"classification", "regression"}
+        What was learnt.
+    primary : str
+        The metric that the search used and that a summary should show: ``"accuracy"`` or ``"r2"``.
+    metrics : dict of str to MetricScores
+        ``accuracy, balanced_accuracy, f1_macro``, or ``r2, rmse, mae``.
+    baseline : dict of str to MetricScores
+        The same for always answering the most frequent class, or the mean, of the training rows.
+    classes : list
+        The classes, sorted; empty for regression.
+    per_class : list of dict
+        ``class, precision, recall, f1, support`` over all rows tested; empty for regression.
+    confusion : int64 array of shape (n_classes, n_classes) or None
+        Rows tested, by true class (row) and predicted class (column); None for regression.
+    predictions : masked array of shape (n_samples,)
+        The prediction for every row by the fold that tested it; masked where no fold did.
+    fold_of_row : int64 array of shape (n_samples,)
+        Which fold tested the row; -1 where none did.
+    best_params : list of dict
+        The parameters chosen in each fold.
+    notes : list of str
+        What a reader should know besides, in sentences: fits that did not converge, a best value at the
+        edge of its grid, copies on both sides of the data's own split.
+    """
+
+    task: Task
+    primary: str
+    metrics: dict[str, MetricScores]
+    baseline: dict[str, MetricScores]
+    classes: list[Any]
+    per_class: list[dict[str, Any]]
+    confusion: NDArray[np.int64] | None
+    predictions: np.ma.MaskedArray[Any, Any]
+    fold_of_row: NDArray[np.int64]
+    best_params: list[dict[str, Any]]
+    notes: list[str]
+
+
+@dataclass(frozen=True, eq=False)
+class SearchResult:
+    """A head fitted with the best parameters of its grid.
+
+    Attributes
+    ----------
+    estimator : sklearn.base.BaseEstimator
+        The fitted head.
+    best_params : dict
+        The parameters chosen; empty where the grid is.
+    best_score : float or None
+        Their mean accuracy, or r2, over the inner folds. It is the best of many, so it flatters:
+        `cross_validate` gives the estimate. None where there was nothing to choose.
+    notes : list of str
+        As in `Evaluation`.
+    """
+
+    estimator: Any
+    best_params: dict[str, Any]
+    best_score: float | None
+    notes: list[str]
+
+
+def cross_validate(
+    X: ArrayLike,
+    y: ArrayLike,
+    head: Head,
+    *,
+    cv: int = 5,
+    groups: ArrayLike | None = None,
+    splits: Sequence[str] | NDArray[Any] | None = None,
+    keys: NDArray[np.uint8] | None = None,
+    n_jobs: int | None = None,
+    random_state: int | None = 0,
+) -> Evaluation:
+    """Estimate how well a head does on rows it has not seen, its parameters chosen without them.
+
+    Each outer fold searches the head's grid by inner folds of its training rows, fits the best on all of
+    them, and predicts its test rows. All that is learnt, scales and class weights included, is learnt there.
+
+    Parameters
+    ----------
+    X : array of shape (n_samples, n_features)
+        Finite numbers.
+    y : array of shape (n_samples,)
+        Strings or whole numbers for classification, finite numbers for regression.
+    head : Head
+        From :func:`featx.evaluation.heads.load_head`.
+    cv : int
+        Folds, at least 2; shuffled, and stratified by class. The search uses as many inside, or as many as
+        the smallest class of the training rows allows.
+    groups : array of shape (n_samples,) or None
+        Rows of one group are never on both sides of a fold.
+    splits : sequence of str of length n_samples, or None
+        The data's own split, used instead of folds: ``train`` (``training``), ``val`` (``valid``,
+        ``validation``, ``dev``) and ``test``. With all three, parameters are chosen on val, the head is
+        fitted on train and val, and test is scored; without test, val is scored and never fitted.
+    keys : uint8 array of shape (n_samples, 32) or None
+        Digests of the samples' content: exact copies count as one group.
+    n_jobs : int or None
+        Processes to fit in; None is one, which is best for a few hundred rows.
+    random_state : int or None
+        Seed of the shuffling.
+
+    Returns
+    -------
+    Evaluation
+
+    Raises
+    ------
+    UsageError
+        When the data cannot be used so; the message says what to do.
+
+    Examples
+    --------
+    >>> from sklearn.datasets import load_iris
+    >>> from featx.evaluation.heads import load_head
+    >>> X, y = load_iris(return_X_y=True)
+    >>> evaluation = cross_validate(X, y, load_head("centroid"))
+    >>> round(evaluation.metrics["accuracy"].mean, 2), round(evaluation.baseline["accuracy"].mean, 2)
+    (0.78, 0.33)
+    """
+    features, labels, together = _checked_data(X, y, head, cv=cv, groups=groups, splits=splits, keys=keys)
+    many = len(head.candidates) > 1
+    notes: list[str] = []
+    if splits is None:
+        folds = make_folds(
+            labels, task=head.task, cv=cv, groups=together, search=many, random_state=random_state
+        )
+    else:
+        folds = [
+            predefined_fold(
+                labels, splits, task=head.task, cv=cv, groups=together, search=many, random_state=random_state
+            )
+        ]
+        notes += _split_notes(folds[0], labels, together, head.task)
+    choices = grid_search.choose(features, labels, head, folds, n_jobs=n_jobs)
+    predicted, kept = grid_search.fit_and_predict(features, labels, head, folds, choices, n_jobs=n_jobs)
+    notes += grid_search.notes(head, choices, kept)
+
+    fold_of_row = np.full(len(labels), -1)
+    answers = np.empty(len(labels), dtype=np.result_type(*predicted))
+    for number, (fold, answer) in enumerate(zip(folds, predicted, strict=True)):
+        fold_of_row[fold.test] = number
+        answers[fold.test] = answer
+    tested = fold_of_row >= 0
+    classes: list[Any] = []
+    per_class: list[dict[str, Any]] = []
+    confusion = None
+    if head.task == "classification":
+        distinct = np.unique(labels)
+        classes = distinct.tolist()
+        per_class = scores_by_class(labels[tested], answers[tested], distinct)
+        confusion = confusion_matrix(labels[tested], answers[tested], labels=distinct)
+    return Evaluation(
+        task=head.task,
+        primary="accuracy" if head.task == "classification" else "r2",
+        metrics=scores_by_metric(labels, head.task, folds, predicted),
+        baseline=scores_by_metric(labels, head.task, folds, baseline_predictions(labels, head.task, folds)),
+        classes=classes,
+        per_class=per_class,
+        confusion=confusion,
+        predictions=np.ma.MaskedArray(answers, mask=~tested),
+        fold_of_row=fold_of_row,
+        best_params=[choice.params for choice in choices],
+        notes=notes,
+    )
+
+
+def search(
+    X: ArrayLike,
+    y: ArrayLike,
+    head: Head,
+    *,
+    cv: int = 5,
+    groups: ArrayLike | None = None,
+    splits: Sequence[str] | NDArray[Any] | None = None,
+    keys: NDArray[np.uint8] | None = None,
+    n_jobs: int | None = None,
+    random_state: int | None = 0,
+) -> SearchResult:
+    """Choose a head's parameters and fit it: on all rows, or with ``splits`` on those that are not scored.
+
+    What `cross_validate` does in each fold, done once more for the head that is kept. The parameters and
+    errors are those of `cross_validate`; with ``splits`` the head is the very one that it scored.
+
+    Returns
+    -------
+    SearchResult
+    """
+    features, labels, together = _checked_data(X, y, head, cv=cv, groups=groups, splits=splits, keys=keys)
+    many = len(head.candidates) > 1
+    if splits is None:
+        fold = whole_fold(
+            labels, task=head.task, cv=cv, groups=together, search=many, random_state=random_state
+        )
+    else:
+        fold = predefined_fold(
+            labels, splits, task=head.task, cv=cv, groups=together, search=many, random_state=random_state
+        )
+    (choice,) = grid_search.choose(features, labels, head, [fold], n_jobs=n_jobs)
+    estimator, log = grid_search.fit(features, labels, head, choice.params, fold.train)
+    return SearchResult(estimator, choice.params, choice.score, grid_search.notes(head, [choice], [log]))
+
+
+def _checked_data(
+    X: ArrayLike,
+    y: ArrayLike,
+    head: Head,
+    *,
+    cv: int,
+    groups: ArrayLike | None,
+    splits: Sequence[str] | NDArray[Any] | None,
+    keys: NDArray[np.uint8] | None,
+) -> tuple[NDArray[Any], NDArray[Any], NDArray[np.int64] | None]:
+    """Return X, y and the group number of every row (or None), or raise UsageError."""
+    features = np.asarray(X)
+    if features.ndim != 2 or features.dtype.kind not in "fiub":
+        raise UsageError(
+            f"X must be numbers of shape (n_samples, n_features); got {features.dtype} of shape"
+            f" {features.shape}."
+        )
+    columns = {"y": y, "groups": groups, "splits": splits, "keys": keys}
+    for name, column in columns.items():
+        if column is not None and (got := len(np.asarray(column))) != len(features):
+            raise UsageError(
+                f"{name} must have one entry for each of the {len(features)} rows of X; got {got}."
+            )
+    # A sum is finite unless an entry is not, or the sum itself overflows: only then look at every entry.
+    if not np.isfinite(features.sum(dtype=np.float64)):
+        bad = np.argwhere(~np.isfinite(features))
+        if len(bad):
+            row, column_number = bad[0]
+            raise UsageError(
+                f"X has {len(bad)} non-finite values, the first in row {row}, column {column_number}"
+                f" ({features[row, column_number]}); extract these rows again or leave them out."
+            )
+    if cv < 2:
+        raise UsageError(f"cv must be at least 2; got {cv}.")
+    together = inseparable_rows(None if groups is None else np.asarray(groups), keys)
+    return features, _checked_labels(np.asarray(y), head), together
+
+
+def _checked_labels(y: NDArray[Any], head: Head) -> NDArray[Any]:
+    if y.dtype.kind == "O" and all(isinstance(label, str) for label in y):
+        y = y.astype(str)
+    if y.ndim != 1 or y.dtype.kind not in "Ufiub":
+        raise UsageError(
+            f"y must be strings or numbers of shape (n_samples,); got {y.dtype} of shape {y.shape}."
+        )
+    numeric = y.dtype.kind in "fiu"
+    if numeric and not np.isfinite(y).all():
+        raise UsageError(f"y has a label that is not finite in row {np.flatnonzero(~np.isfinite(y))[0]}.")
+    if head.task == "regression":
+        if not numeric:
+            raise UsageError(
+                f"head {head.name!r} needs numeric labels; got {y.dtype} such as {y[:1].tolist()}."
+                " Take a classification head (logreg, svm)."
+            )
+        return y
+    if y.dtype.kind == "f" and (y != np.floor(y)).any():
+        raise UsageError(
+            f"head {head.name!r} needs classes; got continuous numbers such as {y[y != np.floor(y)][0]}."
+            " Take a regression head (ridge_regression, svr)."
+        )
+    if len(classes := np.unique(y)) < 2:
+        raise UsageError(f"a classifier needs two classes or more; every label is {classes.tolist()}.")
+    return y
+
+
+def _split_notes(fold: Fold, y: NDArray[Any], together: NDArray[np.int64] | None, task: Task) -> list[str]:
+    """Say what is wrong with the data's own split; it is the user's, so it is used as it is."""
+    found = []
+    if together is not None and (shared := int(np.isin(together[fold.test], together[fold.train]).sum())):
+        found.append(
+            f"{shared} of the {len(fold.test)} rows tested are exact copies of rows trained on, or of their"
+            " group: the estimate flatters"
+        )
+    if task == "classification" and len(unseen := np.setdiff1d(y[fold.test], y[fold.train])):
+        found.append(f"classes tested that no training row has: {', '.join(map(str, unseen))}")
+    return found

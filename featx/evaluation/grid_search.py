@@ -1,0 +1,265 @@
+"""Choosing a head's parameters by inner folds, many searches in one parallel loop; it estimates no accuracy.
+
+The result is that of :class:`~sklearn.model_selection.GridSearchCV`. The loop is written out for two
+reasons: the fits of all outer folds share one pool of workers, and each fit's warnings are caught in the
+process where they are raised, which GridSearchCV loses when ``n_jobs`` is above one.
+"""
+
+import itertools
+import warnings
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from sklearn.base import clone
+from sklearn.exceptions import ConvergenceWarning
+from sklearn.metrics import accuracy_score, r2_score
+from sklearn.utils.parallel import Parallel, delayed
+from threadpoolctl import threadpool_limits
+
+from featx.errors import UsageError
+from featx.evaluation.folds import Fold
+from featx.evaluation.heads import Head
+
+__all__ = ["Choice", "FitLog", "choose", "fit", "fit_and_predict", "notes"]
+
+
+@dataclass(frozen=True)
+class FitLog:
+    """What one fit had to say: its distinct warnings, as (category, first line), and why it failed, if so."""
+
+    warned: frozenset[tuple[str, str]]
+    failure: str | None
+
+
+@dataclass(frozen=True)
+class Choice:
+    """The best candidate of one search.
+
+    Attributes
+    ----------
+    params : dict
+        The parameters chosen.
+    score : float or None
+        Their mean accuracy, or r2, over the inner folds; None where there was nothing to choose.
+    at_edge : dict
+        Those of them that lie at the edge of the grid with the score still rising towards it.
+    logs : list of FitLog
+        One for every fit of the search.
+    """
+
+    params: dict[str, Any]
+    score: float | None
+    at_edge: dict[str, Any]
+    logs: list[FitLog]
+
+
+def choose(
+    X: NDArray[Any], y: NDArray[Any], head: Head, folds: Sequence[Fold], *, n_jobs: int | None
+) -> list[Choice]:
+    """Return the best candidate of the head's grid for every fold, by its inner folds.
+
+    Scored by accuracy, or r2 for regression; of equal candidates the first wins. A candidate that cannot
+    be fitted (more neighbours than rows) is passed over, and its log says so.
+
+    Raises
+    ------
+    UsageError
+        When no candidate can be fitted.
+    """
+    candidates = head.candidates
+    if len(candidates) == 1:
+        return [Choice(candidates[0], None, {}, []) for _ in folds]
+    outcomes = iter(
+        Parallel(n_jobs=n_jobs)(
+            delayed(_predictions)(head.pipeline, params, X, y, train, validation)
+            for fold in folds
+            for params in candidates
+            for train, validation in fold.inner
+        )
+    )
+    score = accuracy_score if head.task == "classification" else r2_score
+    choices = []
+    for fold in folds:
+        means: list[float] = []
+        logs: list[FitLog] = []
+        for _ in candidates:
+            scores = []
+            for (_, validation), (predicted, log) in zip(fold.inner, outcomes, strict=False):
+                scores.append(np.nan if predicted is None else score(y[validation], predicted))
+                logs.append(log)
+            means.append(float(np.mean(scores)))
+        choices.append(_best(head, candidates, means, logs))
+    return choices
+
+
+def fit(
+    X: NDArray[Any], y: NDArray[Any], head: Head, params: Mapping[str, Any], rows: NDArray[np.int64]
+) -> tuple[Any, FitLog]:
+    """Return the head fitted on these rows with these parameters, and its log.
+
+    Raises
+    ------
+    UsageError
+        When it cannot be fitted.
+    """
+    estimator, _, log = _fit(head.pipeline, params, X, y, rows, rows[:0])
+    return estimator, _checked(log, head, params)
+
+
+def fit_and_predict(
+    X: NDArray[Any],
+    y: NDArray[Any],
+    head: Head,
+    folds: Sequence[Fold],
+    choices: Sequence[Choice],
+    *,
+    n_jobs: int | None,
+) -> tuple[list[NDArray[Any]], list[FitLog]]:
+    """Return the predictions of each fold's test rows, by the head fitted on its training rows, and the logs.
+
+    Raises
+    ------
+    UsageError
+        When the head cannot be fitted.
+    """
+    outcomes = Parallel(n_jobs=n_jobs)(
+        delayed(_predictions)(head.pipeline, choice.params, X, y, fold.train, fold.test)
+        for fold, choice in zip(folds, choices, strict=True)
+    )
+    logs = [_checked(log, head, choice.params) for (_, log), choice in zip(outcomes, choices, strict=True)]
+    return [predicted for predicted, _ in outcomes], logs
+
+
+def notes(head: Head, choices: Sequence[Choice], kept: Sequence[FitLog]) -> list[str]:
+    """Return, in plain sentences, what a reader of the result should know about the fits behind it.
+
+    Parameters
+    ----------
+    head : Head
+        The head that was fitted.
+    choices : sequence of Choice
+        One for every fold.
+    kept : sequence of FitLog
+        The logs of the fits with the parameters chosen.
+    """
+    logs = [*itertools.chain.from_iterable(choice.logs for choice in choices), *kept]
+    return [*_edge_notes(choices), *_warning_notes(logs, kept), *_failure_notes(head, logs)]
+
+
+def _predictions(
+    pipeline: Any, params: Mapping[str, Any], X: Any, y: Any, train: Any, test: Any
+) -> tuple[NDArray[Any] | None, FitLog]:
+    """Fit and predict in a worker; the estimator stays there.
+
+    One BLAS thread, as joblib's processes have anyway: on matrices this small, threads that wait for one
+    another cost up to twenty times the work, and their sums would depend on ``n_jobs``.
+    """
+    with threadpool_limits(limits=1):
+        return _fit(pipeline, params, X, y, train, test)[1:]
+
+
+def _fit(
+    pipeline: Any, params: Mapping[str, Any], X: Any, y: Any, train: Any, test: Any
+) -> tuple[Any, NDArray[Any] | None, FitLog]:
+    estimator = clone(pipeline).set_params(**clone(params, safe=False))
+    predicted, failure = None, None
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always", ConvergenceWarning)
+        try:
+            estimator.fit(X[train], y[train])
+            if len(test):
+                predicted = estimator.predict(X[test])
+        except ValueError as error:
+            failure = _first_line(error)
+    warned = frozenset((warning.category.__name__, _first_line(warning.message)) for warning in caught)
+    return estimator, predicted, FitLog(warned, failure)
+
+
+def _first_line(message: Warning | Exception | str) -> str:
+    lines = str(message).strip().splitlines()
+    return lines[0].rstrip(".:") if lines else type(message).__name__
+
+
+def _checked(log: FitLog, head: Head, params: Mapping[str, Any]) -> FitLog:
+    if log.failure is not None:
+        how = f" with {_text(params)}" if params else ""
+        raise UsageError(f"head {head.name!r} cannot be fitted{how}: {log.failure}.")
+    return log
+
+
+def _best(head: Head, candidates: list[dict[str, Any]], means: list[float], logs: list[FitLog]) -> Choice:
+    if np.isnan(means).all():
+        raise UsageError(
+            f"head {head.name!r} cannot be fitted with any parameters of its grid: {logs[0].failure}."
+        )
+    best = int(np.nanargmax(means))
+    at_edge = {name: candidates[best][name] for name in _rising_at_edge(candidates, means, best)}
+    return Choice(candidates[best], means[best], at_edge, logs)
+
+
+def _rising_at_edge(candidates: list[dict[str, Any]], means: list[float], best: int) -> Iterator[str]:
+    """Name the parameters whose best value is the last of three or more, and better than the one before.
+
+    On a plateau, at a perfect score, and at a natural end (zero, one neighbour), nothing better lies beyond.
+    """
+    chosen = candidates[best]
+    if means[best] >= 1.0:
+        return
+    for name, value in chosen.items():
+        if not _is_number(value):
+            continue
+        line = {
+            candidate[name]: mean
+            for candidate, mean in zip(candidates, means, strict=True)
+            if candidate.keys() == chosen.keys()
+            and _is_number(candidate[name])
+            and all(candidate[other] == chosen[other] for other in chosen if other != name)
+        }
+        values = sorted(line)
+        natural_end = value == 0 or (value == 1 and isinstance(value, int))
+        if len(values) >= 3 and (
+            (value == values[0] and not natural_end and line[value] > line[values[1]])
+            or (value == values[-1] and line[value] > line[values[-2]])
+        ):
+            yield name
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float | np.number) and not isinstance(value, bool)
+
+
+def _edge_notes(choices: Sequence[Choice]) -> Iterator[str]:
+    where = f" in {{}} of {len(choices)} folds" if len(choices) > 1 else ""
+    for (name, value), count in sorted(Counter(edge for c in choices for edge in c.at_edge.items()).items()):
+        yield (
+            f"the best {name.rpartition('__')[2]}, {value:g}, lies at the edge of the grid"
+            f"{where.format(count)}: a better one may lie beyond"
+        )
+
+
+def _warning_notes(logs: Sequence[FitLog], kept: Sequence[FitLog]) -> Iterator[str]:
+    for category in sorted({category for log in logs for category, _ in log.warned}):
+        said = [log for log in logs if any(category == name for name, _ in log.warned)]
+        of_kept = sum(any(category == name for name, _ in log.warned) for log in kept)
+        example = min(text for log in said for name, text in log.warned if name == category)
+        what = "did not converge" if category == ConvergenceWarning.__name__ else f"gave a {category}"
+        yield (
+            f"{len(said)} of {len(logs)} fits {what}, {of_kept} of them with the parameters chosen: {example}"
+        )
+
+
+def _failure_notes(head: Head, logs: Sequence[FitLog]) -> Iterator[str]:
+    failures = [log.failure for log in logs if log.failure is not None]
+    if failures:
+        yield (
+            f"{len(failures)} of {len(logs)} fits of {head.name} failed, so their parameters were passed"
+            f" over: {failures[0]}"
+        )
+
+
+def _text(params: Mapping[str, Any]) -> str:
+    return ", ".join(f"{name.rpartition('__')[2]}={value}" for name, value in params.items())

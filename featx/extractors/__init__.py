@@ -1,0 +1,1 @@
+"""How one sample becomes one vector: backbones, descriptors, and what identifies them."""

@@ -1,0 +1,250 @@
+"""Cuts a network at named layers and pools what comes out into one vector; knows nothing of weights or pictures."""
+
+import difflib
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Literal, cast, get_args
+
+import torch
+from torch import Tensor, nn
+
+from featx.errors import UsageError
+
+__all__ = ["Layer", "Layout", "Pool", "Tapped", "plan_layers", "tap"]
+
+Pool = Literal["avg", "max", "cls", "gem", "flatten"]
+Layout = Literal["vector", "maps", "maps_last", "tokens"]
+
+_GEM_POWER = 3.0
+
+
+@dataclass(frozen=True)
+class Layer:
+    """One output of a network and how it becomes a vector.
+
+    Attributes
+    ----------
+    name : str
+        What identifies it: a node name, ``input:fc`` for what enters the module ``fc``, ``output`` for the whole.
+    node : str or None
+        Graph node to cut at; None where the network's own output is taken.
+    layout : {"vector", "maps", "maps_last", "tokens"}
+        ``(n, d)``, ``(n, c, h, w)``, ``(n, h, w, c)`` or ``(n, t, d)``.
+    pool : str
+        A `Pool`, or ``none`` for a vector.
+    class_token : bool
+        Whether the first of the tokens is a class token, which the other pools leave out.
+    n_features : int
+        Length of the vector.
+    """
+
+    name: str
+    node: str | None
+    layout: Layout
+    pool: str
+    class_token: bool
+    n_features: int
+
+
+class Tapped(nn.Module):
+    """A network that answers with its pooled layers side by side: images in, ``(n, n_features)`` out."""
+
+    def __init__(self, body: nn.Module, layers: Sequence[Layer]) -> None:
+        super().__init__()
+        self.body = body
+        self.layers = tuple(layers)
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Return features of shape (n, n_features) for normalised images of shape (n, 3, h, w)."""
+        outputs = self.body(images)
+        if self.layers[0].node is None:
+            return _pooled(outputs, self.layers[0])
+        return torch.cat([_pooled(outputs[layer.node], layer) for layer in self.layers], dim=1)
+
+
+def plan_layers(
+    module: nn.Module,
+    *,
+    name: str,
+    layers: Sequence[str],
+    pool: str | None,
+    crop: int,
+    classifier: str | None = None,
+    class_token: bool = False,
+    channels_last: Callable[[str], bool] = lambda node: False,
+) -> tuple[Layer, ...]:
+    """Find where to cut, what shape comes out there, and how it is pooled.
+
+    Parameters
+    ----------
+    module : nn.Module
+        The network, in eval mode; parameters may be on the meta device, nothing is computed then.
+    name : str
+        For messages.
+    layers : sequence of str
+        Node or module names; empty for the default, the input of `classifier`.
+    pool : str or None
+        A `Pool`; None for ``avg`` on maps and the class token (or ``avg``) on tokens.
+    crop : int
+        Side of the input in pixels.
+    classifier : str or None
+        Name of the classifying module; None to take the network's own output by default.
+    class_token : bool
+        Whether token sequences begin with a class token.
+    channels_last : callable
+        Whether the node of that name gives maps of shape (n, h, w, c).
+
+    Returns
+    -------
+    tuple of Layer
+
+    Raises
+    ------
+    UsageError
+        For an unknown layer or pool, an input size the network does not take, or an output that is no tensor.
+    """
+    if pool is not None and pool not in get_args(Pool):
+        raise UsageError(f"{name}: expected pool to be one of {', '.join(get_args(Pool))}, got {pool!r}.")
+    nodes = _nodes(module, name, layers, classifier)
+    body = module if nodes == [None] else _cut(module, name, [node for node in nodes if node])
+    parameter = next(module.parameters(), None)
+    device = parameter.device if parameter is not None else torch.device("cpu")
+    try:
+        with torch.inference_mode():
+            outputs = body(torch.zeros(1, 3, crop, crop, device=device))
+    except (RuntimeError, ValueError, AssertionError, IndexError) as error:
+        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        raise UsageError(f"{name}: does not take images of {crop} pixels ({reason}). Choose another size.") from error
+    names = list(layers) or [f"input:{classifier}" if classifier else "output"]
+    return tuple(
+        _layer(layer, node, outputs[node] if node else outputs, pool, class_token, channels_last)
+        for layer, node in zip(names, nodes, strict=True)
+    )
+
+
+def tap(module: nn.Module, layers: Sequence[Layer]) -> Tapped:
+    """Cut `module` at planned layers; what lies behind the last of them is dropped.
+
+    Parameters
+    ----------
+    module : nn.Module
+        The network with its weights, in eval mode.
+    layers : sequence of Layer
+        From `plan_layers` on the same architecture.
+
+    Returns
+    -------
+    Tapped
+    """
+    nodes = [layer.node for layer in layers if layer.node is not None]
+    return Tapped(_cut(module, "", nodes) if nodes else module, layers)
+
+
+def _nodes(module: nn.Module, name: str, layers: Sequence[str], classifier: str | None) -> list[str | None]:
+    if not layers and classifier is None:
+        return [None]
+    from torchvision.models.feature_extraction import get_graph_node_names
+
+    try:
+        _, known = get_graph_node_names(module, suppress_diff_warning=True)
+    except Exception as error:  # a tracer runs the network's own code, which may raise anything
+        raise UsageError(
+            f"{name}: its layers cannot be named because tracing fails ({type(error).__name__}: "
+            f"{str(error).splitlines()[0] if str(error) else 'no reason given'}). Leave 'layer' out."
+        ) from error
+    if not layers:
+        return [_input_of(module, cast(str, classifier))]
+    for layer in layers:
+        if not any(node == layer or node.startswith(f"{layer}.") for node in known):
+            modules = {node.rsplit(".", depth)[0] for node in known for depth in range(node.count(".") + 1)}
+            close = difflib.get_close_matches(layer, modules, n=4, cutoff=0.4)
+            hint = f"Did you mean {', '.join(close)}?" if close else f"The last ones are {', '.join(known[-4:])}."
+            raise UsageError(f"{name}: has no layer {layer!r}. {hint}")
+    # A module stands for its last node, and one node is one output however often it is named.
+    return [layer for layer in layers]
+
+
+def _input_of(module: nn.Module, classifier: str) -> str:
+    from torch.fx import Graph, Node
+    from torchvision.models.feature_extraction import NodePathTracer
+
+    tracer = NodePathTracer()
+    graph: Graph = tracer.trace(module)
+    for node in graph.nodes:
+        path = tracer.node_to_qualname.get(node, "")
+        if path == classifier or path.startswith(f"{classifier}."):
+            sources = [argument for argument in node.args if isinstance(argument, Node)]
+            if sources:  # parameters read inside the classifier have no input
+                return str(tracer.node_to_qualname[sources[0]])
+    raise AssertionError(f"no node of {classifier!r} in the graph")
+
+
+def _cut(module: nn.Module, name: str, nodes: Sequence[str]) -> nn.Module:
+    from torchvision.models.feature_extraction import create_feature_extractor
+
+    try:
+        cut: nn.Module = create_feature_extractor(
+            module, {node: node for node in nodes}, suppress_diff_warning=True
+        )
+    except ValueError as error:
+        raise UsageError(f"{name}: cannot be cut at {', '.join(nodes)}: {error}") from error
+    return cut
+
+
+def _layer(
+    layer: str,
+    node: str | None,
+    output: object,
+    pool: str | None,
+    class_token: bool,
+    channels_last: Callable[[str], bool],
+) -> Layer:
+    if not isinstance(output, Tensor) or output.dim() not in (2, 3, 4):
+        got = f"a tensor of shape {tuple(output.shape)}" if isinstance(output, Tensor) else type(output).__name__
+        raise UsageError(
+            f"layer '{layer}': expected maps (n, c, h, w), tokens (n, t, d) or vectors (n, d), got {got}. "
+            "Name a layer before or after it."
+        )
+    layout: Layout = "vector"
+    if output.dim() == 3:
+        layout = "tokens"
+    elif output.dim() == 4:
+        layout = "maps_last" if node is not None and channels_last(node) else "maps"
+    if layout == "vector":
+        if pool not in (None, "avg", "flatten"):
+            raise UsageError(
+                f"layer '{layer}': pool={pool} needs maps or tokens, got a vector of {output.shape[1]} values. "
+                "Leave 'pool' out, or name a layer before the network's own pooling with 'layer'."
+            )
+        pool = "none"
+    has_token = class_token and layout == "tokens"
+    if pool == "cls" and not has_token:
+        raise UsageError(
+            f"layer '{layer}': pool=cls needs a transformer with a class token, got {layout}. Use avg, max or gem."
+        )
+    pool = pool or ("cls" if has_token else "avg")
+    planned = Layer(layer, node, layout, pool, has_token, 0)
+    return Layer(layer, node, layout, pool, has_token, int(_pooled(output, planned).shape[1]))
+
+
+def _pooled(output: Tensor, layer: Layer) -> Tensor:
+    if layer.layout == "vector":
+        return output
+    if layer.pool == "flatten":
+        return output.flatten(1)
+    if layer.pool == "cls":
+        return output[:, 0]
+    if layer.layout == "tokens":
+        values = output[:, 1:] if layer.class_token else output  # (n, t, d)
+    elif layer.layout == "maps_last":
+        values = output.flatten(1, 2)  # (n, h * w, c)
+    else:
+        values = output.flatten(2).transpose(1, 2)  # (n, h * w, c)
+    if layer.pool == "max":
+        return values.amax(dim=1)
+    if layer.pool == "gem":
+        # Generalised mean pooling (Radenovic, Tolias and Chum, 2019) with the customary power of 3. Sums of cubes
+        # overflow half precision, so they are taken in float32.
+        powers = values.float().clamp(min=1e-6).pow(_GEM_POWER).mean(dim=1)
+        return powers.pow(1 / _GEM_POWER).to(values.dtype)
+    return values.mean(dim=1)

@@ -1,0 +1,111 @@
+"""A network of the user's own as an extractor, identified by a name and the digest of its tensors."""
+
+import copy
+import re
+from collections.abc import Sequence
+
+from torch import nn
+
+from featx.errors import UsageError
+from featx.extractors.backbone import Backbone, BackboneOptions, backbone_spec
+from featx.extractors.layers import Layer, plan_layers, tap
+from featx.extractors.preprocessing import Preprocessing
+from featx.extractors.spec import ExtractorSpec, Precision, Request
+from featx.extractors.weights import digest_tensors
+
+__all__ = ["ModuleExtractor"]
+
+
+class ModuleExtractor:
+    """An ``nn.Module`` of the user's, ready to be given wherever an extractor's name is taken.
+
+    Parameters
+    ----------
+    module : nn.Module
+        Takes float images of shape (n, 3, crop, crop) and returns maps, tokens or vectors.
+    name : str
+        Stands for the module's code in the identity: give code that computes something else another name. Letters,
+        digits, ``.``, ``_`` and ``-``.
+    preprocessing : Preprocessing
+        What the module's weights expect.
+    layer : str or sequence of str, optional
+        Where to cut; by default the module's own output.
+    pool : {"avg", "max", "cls", "gem", "flatten"}, optional
+        Default ``avg`` for maps and tokens.
+    pixels : {"exact", "fast"}, optional
+        Default ``exact`` in float32, else ``fast``.
+
+    Raises
+    ------
+    UsageError
+        If the name or an option is not one featx can use.
+
+    Notes
+    -----
+    The digest of the tensors is taken when the object is made; changing them later is noticed and refused.
+    """
+
+    def __init__(
+        self,
+        module: nn.Module,
+        *,
+        name: str,
+        preprocessing: Preprocessing,
+        layer: str | Sequence[str] = (),
+        pool: str | None = None,
+        pixels: str | None = None,
+    ) -> None:
+        if not isinstance(module, nn.Module):
+            raise UsageError(f"expected an nn.Module, got {type(module).__name__}. Pass the network itself.")
+        if not isinstance(name, str) or not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", name):
+            raise UsageError(
+                f"a module needs a name of letters, digits, '.', '_' and '-' as its identity, got {name!r}. "
+                "Pass name='my-net-v1'."
+            )
+        layers = (layer,) if isinstance(layer, str) else tuple(layer)
+        keys = {"layer": ",".join(layers), "pool": pool, "pixels": pixels}
+        self.request = Request("module", name, tuple((key, value) for key, value in keys.items() if value))
+        self.options = BackboneOptions.from_request(self.request)
+        self.module = module
+        self.preprocessing = preprocessing
+        self.weights = digest_tensors(module.state_dict())
+
+    def resolve(self, *, precision: Precision) -> ExtractorSpec:
+        """Find the full identity."""
+        return backbone_spec(
+            self.request,
+            source="module",
+            weights=self.weights,
+            layers=self._plan(self._frozen()),
+            preprocessing=self.preprocessing,
+            pixels=self.options.pixels,
+            precision=precision,
+        )
+
+    def load(self, spec: ExtractorSpec) -> Backbone:
+        """Build a backbone from a copy of the module, which itself stays as it is.
+
+        Raises
+        ------
+        UsageError
+            If the module's tensors have changed since this object was made.
+        """
+        if digest_tensors(self.module.state_dict()) != self.weights:
+            raise UsageError(
+                f"the tensors of module '{self.request.name}' changed after it was given to featx. "
+                "Make a new ModuleExtractor from it."
+            )
+        module = self._frozen()
+        return Backbone(tap(module, self._plan(module)), spec, self.preprocessing)
+
+    def _frozen(self) -> nn.Module:
+        return copy.deepcopy(self.module).cpu().float().eval()
+
+    def _plan(self, module: nn.Module) -> tuple[Layer, ...]:
+        return plan_layers(
+            module,
+            name=self.request.name,
+            layers=self.options.layers,
+            pool=self.options.pool,
+            crop=self.preprocessing.crop,
+        )

@@ -1,0 +1,137 @@
+"""From the name a user writes to the source that knows it; sources are found by entry point, not by importing them."""
+
+import difflib
+import importlib.metadata
+from collections.abc import Callable, Sequence
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol, cast
+
+from featx.errors import FeatxError, MissingDependencyError, UsageError
+from featx.extractors.spec import ExtractorSpec, Precision, Request
+
+if TYPE_CHECKING:
+    from featx.extractors.backbone import Backbone
+    from featx.extractors.descriptor_source import DescriptorExtractor
+
+__all__ = ["Source", "find_source", "load", "load_source", "source_names"]
+
+GROUP = "featx.extractors"
+_DEFAULT_SOURCES = ("descriptor", "torchvision")
+"""Where a name without a source is looked up, in this order; the first answers without importing torch."""
+
+
+class Source(Protocol):
+    """What an entry point in the group ``featx.extractors`` names: a class, called without arguments."""
+
+    name: str
+
+    def names(self) -> list[str]:
+        """Return the names it can resolve."""
+
+    def describe(self, name: str) -> dict[str, Any]:
+        """Return ``n_features``, ``weights`` and ``on_disk`` of one name, for listings."""
+
+    def weights_path(self, request: Request) -> Path | None:
+        """Return the file the weights are in, or None; its stat tells when an identity must be found anew."""
+
+    def resolve(self, request: Request, *, precision: Precision) -> ExtractorSpec:
+        """Find the full identity of what the request names."""
+
+    def load(self, request: Request, spec: ExtractorSpec) -> "Backbone | DescriptorExtractor":
+        """Build what `resolve` identified, ready to run."""
+
+
+def source_names() -> list[str]:
+    """Return the names of all installed sources, without importing any.
+
+    Raises
+    ------
+    FeatxError
+        If two packages offer a source under one name.
+    """
+    return sorted(_entry_points())
+
+
+def find_source(request: Request) -> Source:
+    """Return the source of a request; without one, descriptors come first, then torchvision.
+
+    Raises
+    ------
+    UsageError
+        If no source has this name; the message offers close ones.
+    MissingDependencyError
+        If the source needs a package that is not installed.
+    """
+    if request.source is not None:
+        source = load_source(request.source)
+        known = source.names()
+        if request.name not in known:
+            raise _unknown(request, {request.source: known})
+        return source
+    searched: dict[str, Sequence[str]] = {}
+    for name in _DEFAULT_SOURCES:
+        source = load_source(name)
+        searched[name] = source.names()
+        if request.name in searched[name]:
+            return source
+    raise _unknown(request, searched)
+
+
+def load(request: Request, spec: ExtractorSpec) -> "Backbone | DescriptorExtractor":
+    """Build the extractor that `Source.resolve` identified; see `Source.load`."""
+    return find_source(request).load(request, spec)
+
+
+@cache
+def load_source(name: str) -> Source:
+    """Return the source of that name; it is imported at the first call.
+
+    Raises
+    ------
+    UsageError
+        If no installed package offers one; the message says what there is.
+    MissingDependencyError
+        If it needs a package that is not installed.
+    """
+    points = _entry_points()
+    if name not in points:
+        close = difflib.get_close_matches(name, points, n=3)
+        hint = f"Did you mean {', '.join(close)}?" if close else "Install the package that offers it."
+        raise UsageError(f"no source of extractors is called '{name}'; there are {', '.join(sorted(points))}. {hint}")
+    try:
+        factory = cast(Callable[[], Source], points[name].load())
+        return factory()
+    except ImportError as error:
+        extras = points[name].extras
+        wanted = f"pip install 'featx[{extras[0]}]'" if extras else f"install {error.name}"
+        raise MissingDependencyError(
+            f"source '{name}' needs the package {error.name}, which is not installed. Try: {wanted}"
+        ) from error
+
+
+@cache
+def _entry_points() -> dict[str, importlib.metadata.EntryPoint]:
+    found: dict[str, importlib.metadata.EntryPoint] = {}
+    for point in importlib.metadata.entry_points(group=GROUP):
+        if point.name in found and found[point.name].value != point.value:
+            raise FeatxError(
+                f"two installed packages offer extractors as '{point.name}': {found[point.name].value} and "
+                f"{point.value}. Uninstall one of them."
+            )
+        found[point.name] = point
+    return found
+
+
+def _unknown(request: Request, known: dict[str, Sequence[str]]) -> UsageError:
+    names = [name for names in known.values() for name in names]
+    close = difflib.get_close_matches(request.name, names, n=4, cutoff=0.5)
+    if close:
+        prefix = f"{request.source}/" if request.source else ""
+        hint = f"Did you mean {', '.join(prefix + name for name in close)}?"
+    elif request.source is None:
+        hint = f"timm's models are written timm/{request.name} and need: pip install 'featx[timm]'"
+    else:
+        hint = "See: featx list backbones"
+    where = " or ".join(known)
+    return UsageError(f"no extractor is called '{request.name}' in {where}. {hint}")

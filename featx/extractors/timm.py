@@ -1,0 +1,173 @@
+"""timm's pretrained models as a source of extractors; needs the extra ``timm``."""
+
+import logging
+import os
+from pathlib import Path
+from typing import Any
+
+import timm
+from timm.data import resolve_model_data_config
+from torch import nn
+
+from featx.errors import UsageError, WeightsError
+from featx.extractors.backbone import Backbone, BackboneOptions, backbone_spec
+from featx.extractors.layers import Layer, plan_layers, tap
+from featx.extractors.preprocessing import Preprocessing
+from featx.extractors.spec import ExtractorSpec, Precision, Request
+from featx.extractors.weights import digest_file, digest_tensors, load_tensors, read_tensors, resolve_path, seeded
+
+__all__ = ["TimmSource"]
+
+_log = logging.getLogger(__name__)
+
+
+class TimmSource:
+    """Every model that timm has pretrained weights for, written ``timm/NAME[.TAG]``."""
+
+    name = "timm"
+
+    def names(self) -> list[str]:
+        """Return architectures, and architectures with the tags of their weights."""
+        tagged = timm.list_models(pretrained=True)
+        return sorted({*tagged, *(name.split(".")[0] for name in tagged)})
+
+    def describe(self, name: str) -> dict[str, Any]:
+        """Return ``n_features``, the ``weights`` there are and those ``on_disk``."""
+        architecture = name.split(".")[0]
+        tags = timm.list_pretrained(architecture)
+        module = _build(name, None)
+        return {
+            "n_features": int(module.num_features),
+            "weights": [tag.partition(".")[2] for tag in tags],
+            "on_disk": [tag.partition(".")[2] for tag in tags if _hub_file(tag, download=False) is not None],
+        }
+
+    def weights_path(self, request: Request) -> Path | None:
+        """Return the file the weights are in; None where they are random or not on this machine yet."""
+        options = BackboneOptions.from_request(request)
+        if options.weights is None:
+            return _hub_file(request.name, download=False)
+        return None if options.weights == "none" else resolve_path(options.weights)
+
+    def resolve(self, request: Request, *, precision: Precision) -> ExtractorSpec:
+        """Find the full identity; downloads weights that are not on this machine yet."""
+        options = _options(request)
+        if options.weights == "none":
+            _log.warning("%s: weights=none, so the backbone is RANDOM (seed 0), not pretrained", request.name)
+            weights = digest_tensors(_build(request.name, options.size).state_dict())
+        else:
+            weights = digest_file(_path(request, options))
+        module = _build(request.name, options.size)
+        preprocessing = _preprocessing(module, options)
+        return backbone_spec(
+            request,
+            source=self.name,
+            weights=weights,
+            layers=_plan(request, module, options, preprocessing),
+            preprocessing=preprocessing,
+            pixels=options.pixels,
+            precision=precision,
+        )
+
+    def load(self, request: Request, spec: ExtractorSpec) -> Backbone:
+        """Build the backbone that `spec` identifies."""
+        options = _options(request)
+        module = _build(request.name, options.size)
+        if options.weights != "none":
+            path = _path(request, options)
+            if digest_file(path) != spec.weights:
+                raise WeightsError(
+                    f"weights file '{path}' changed while featx was using it. Run the command again."
+                )
+            classifier = module.pretrained_cfg.get("classifier") or "fc"
+            names = classifier if isinstance(classifier, str) else "|".join(classifier)
+            load_tensors(
+                module,
+                read_tensors(path),
+                source=f"weights file '{path}' for {request.name}",
+                ignored=rf"({names})(\.|$)",
+            )
+        preprocessing = _preprocessing(module, options)
+        return Backbone(
+            tap(module, _plan(request, module, options, preprocessing)), spec, preprocessing
+        )
+
+
+def _options(request: Request) -> BackboneOptions:
+    options = BackboneOptions.from_request(request)
+    if options.preset is not None:
+        raise UsageError(f"timm/{request.name}: key 'preset' is torchvision's. Name the tag: timm/NAME.TAG")
+    return options
+
+
+def _build(name: str, size: int | None) -> nn.Module:
+    arguments: dict[str, Any] = {} if size is None else {"img_size": size}
+    with seeded():
+        try:
+            module: nn.Module = timm.create_model(name, pretrained=False, num_classes=0, **arguments)
+        except TypeError:  # networks that take any size have no such argument
+            module = timm.create_model(name, pretrained=False, num_classes=0)
+    return module.eval()
+
+
+def _preprocessing(module: nn.Module, options: BackboneOptions) -> Preprocessing:
+    config = resolve_model_data_config(module)
+    crop = config["input_size"][-1]
+    if config["crop_mode"] not in ("center", "squash"):
+        raise UsageError(f"crop mode '{config['crop_mode']}' of these weights is not supported. Choose another tag.")
+    preprocessing = Preprocessing(
+        resize=int(crop / config["crop_pct"]),
+        crop=crop,
+        interpolation=config["interpolation"],
+        mean=tuple(config["mean"]),
+        std=tuple(config["std"]),
+        squash=config["crop_mode"] == "squash",
+    )
+    return preprocessing if options.size is None else preprocessing.with_size(options.size)
+
+
+def _plan(
+    request: Request, module: nn.Module, options: BackboneOptions, preprocessing: Preprocessing
+) -> tuple[Layer, ...]:
+    return plan_layers(
+        module,
+        name=request.text,
+        layers=options.layers,
+        pool=options.pool,
+        crop=preprocessing.crop,
+        class_token=getattr(module, "num_prefix_tokens", 0) == 1,
+        channels_last=lambda _: getattr(module, "output_fmt", "NCHW") == "NHWC",
+    )
+
+
+def _path(request: Request, options: BackboneOptions) -> Path:
+    if options.weights is None:
+        path = _hub_file(request.name, download=True)
+        assert path is not None
+        return path
+    if os.sep in options.weights or options.weights.endswith((".pth", ".pt", ".safetensors")):
+        return resolve_path(options.weights)
+    raise UsageError(
+        f"timm/{request.name}: expected weights to be a path ending in .pth, .pt or .safetensors, or none, got "
+        f"{options.weights!r}. Name the tag of published weights as timm/NAME.TAG."
+    )
+
+
+def _hub_file(name: str, *, download: bool) -> Path | None:
+    from huggingface_hub import hf_hub_download, try_to_load_from_cache
+
+    config = timm.get_pretrained_cfg(name)
+    if config is None or not config.hf_hub_id:
+        if not download:
+            return None
+        raise WeightsError(f"timm/{name}: timm names no file on its hub for these weights. Use weights=PATH.")
+    if not download:
+        found = try_to_load_from_cache(config.hf_hub_id, "model.safetensors")
+        return Path(found) if isinstance(found, str) else None
+    try:
+        return Path(hf_hub_download(config.hf_hub_id, "model.safetensors"))
+    except Exception as error:  # the hub's client leaks several families of errors
+        raise WeightsError(
+            f"weights of timm/{name} are not on this machine and could not be downloaded "
+            f"({type(error).__name__}). Name a file with weights=PATH."
+        ) from error

@@ -1,0 +1,276 @@
+"""torchvision's classification zoo as a source of extractors, by its own weights enums."""
+
+import logging
+import os
+import re
+import urllib.error
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlparse
+
+import torch
+from torch import Tensor, nn
+
+from featx.errors import UsageError, WeightsError
+from featx.extractors.backbone import Backbone, BackboneOptions, backbone_spec
+from featx.extractors.layers import Layer, plan_layers, tap
+from featx.extractors.preprocessing import Preprocessing
+from featx.extractors.spec import ExtractorSpec, Precision, Request
+from featx.extractors.weights import (
+    digest_file,
+    digest_tensors,
+    load_tensors,
+    parameters_on_meta,
+    read_tensors,
+    resolve_path,
+    seeded,
+)
+
+__all__ = ["TorchvisionSource"]
+
+_log = logging.getLogger(__name__)
+
+_CLASSIFIERS = ("fc", "classifier", "head", "heads")
+_AUXILIARY = ("aux1", "aux2", "AuxLogits")
+
+
+class TorchvisionSource:
+    """Every classification architecture that torchvision lists, with the weights and transforms it publishes."""
+
+    name = "torchvision"
+
+    def names(self) -> list[str]:
+        """Return the architectures' names."""
+        from torchvision import models
+
+        return models.list_models(module=models)
+
+    def describe(self, name: str) -> dict[str, Any]:
+        """Return ``n_features`` of the default layer, the ``weights`` that exist and those ``on_disk``."""
+        members = list(_members(name))
+        preprocessing = _preprocessing(members[0])
+        return {
+            "n_features": _count_features(_build_on_meta(name, preprocessing), preprocessing),
+            "weights": [member.name for member in members],
+            "on_disk": [member.name for member in members if _download_path(member).exists()],
+        }
+
+    def weights_path(self, request: Request) -> Path | None:
+        """Return the file that the request's weights are, or would be, in; None for random weights."""
+        weights = _choose_weights(request.name, BackboneOptions.from_request(request))
+        return weights if isinstance(weights, Path) or weights is None else _download_path(weights)
+
+    def resolve(self, request: Request, *, precision: Precision) -> ExtractorSpec:
+        """Find the full identity; downloads named weights that are not on this machine yet, builds no backbone.
+
+        Raises
+        ------
+        UsageError
+            For an unknown key, weights member, preset, layer, pool or size.
+        WeightsError
+            If weights cannot be read or fetched.
+        """
+        plan = _resolve(request)
+        if plan.path is None:
+            _log.warning("%s: weights=none, so the backbone is RANDOM (seed 0), not pretrained", request.name)
+            weights = digest_tensors(_random(request.name, plan.preprocessing).state_dict())
+        else:
+            weights = digest_file(plan.path)
+        return backbone_spec(
+            request,
+            source=self.name,
+            weights=weights,
+            layers=plan.layers,
+            preprocessing=plan.preprocessing,
+            pixels=plan.options.pixels,
+            precision=precision,
+        )
+
+    def load(self, request: Request, spec: ExtractorSpec) -> Backbone:
+        """Build the backbone that `spec` identifies.
+
+        Raises
+        ------
+        WeightsError
+            If the weights do not fit the architecture, or are no longer the ones that were identified.
+        """
+        plan = _resolve(request)
+        if plan.path is None:
+            module = _random(request.name, plan.preprocessing)
+        else:
+            if digest_file(plan.path) != spec.weights:
+                raise WeightsError(
+                    f"weights file '{plan.path}' changed while featx was using it. Run the command again."
+                )
+            module = _build_on_meta(request.name, plan.preprocessing)
+            _fill(module, read_tensors(plan.path), str(plan.path), request.name)
+        network = tap(module, plan.layers)
+        lacking = [name for name, tensor in network.named_parameters() if tensor.is_meta]
+        if lacking:
+            raise WeightsError(
+                f"layer {', '.join(layer.name for layer in plan.layers)} needs {lacking[0].removeprefix('body.')}, "
+                f"which '{plan.path}' lacks or has for another number of classes. Name an earlier layer."
+            )
+        return Backbone(network, spec, plan.preprocessing)
+
+
+@dataclass(frozen=True)
+class _Plan:
+    options: BackboneOptions
+    path: Path | None
+    preprocessing: Preprocessing
+    layers: tuple[Layer, ...]
+
+
+def _resolve(request: Request) -> _Plan:
+    options = BackboneOptions.from_request(request)
+    weights = _choose_weights(request.name, options)
+    if options.preset is not None:
+        member = _member(request.name, options.preset, "preset")
+    elif isinstance(weights, Path) or weights is None:
+        member = _members(request.name)[0]
+    else:
+        member = weights
+    preprocessing = _preprocessing(member)
+    if options.size is not None:
+        preprocessing = preprocessing.with_size(options.size)
+    layers = _plan(request.text, _build_on_meta(request.name, preprocessing), options, preprocessing)
+    path = weights if isinstance(weights, Path) or weights is None else _fetch(weights)
+    return _Plan(options, path, preprocessing, layers)
+
+
+def _members(name: str) -> list[Any]:
+    from torchvision.models import get_model_weights
+
+    return list(get_model_weights(name))
+
+
+def _member(name: str, member: str, key: str) -> Any:
+    from torchvision.models import get_model_weights
+
+    enum = get_model_weights(name)
+    if member not in enum.__members__:
+        path = ", a path ending in .pth, .pt or .safetensors, or none" if key == "weights" else ""
+        raise UsageError(
+            f"{name}: expected {key} to be one of {', '.join(enum.__members__)}{path}, got {member!r}."
+        )
+    return enum[member]
+
+
+def _choose_weights(name: str, options: BackboneOptions) -> Any:
+    """Return a member of the weights enum, a path, or None for random weights."""
+    if options.weights is None:
+        return _member(name, "DEFAULT", "weights")
+    if options.weights == "none":
+        return None
+    if os.sep in options.weights or options.weights.endswith((".pth", ".pt", ".safetensors")):
+        return resolve_path(options.weights)
+    return _member(name, options.weights, "weights")
+
+
+def _preprocessing(member: Any) -> Preprocessing:
+    transforms = member.transforms()
+    return Preprocessing(
+        resize=transforms.resize_size[0],
+        crop=transforms.crop_size[0],
+        interpolation=transforms.interpolation.value,
+        mean=tuple(transforms.mean),
+        std=tuple(transforms.std),
+    )
+
+
+def _plan(
+    text: str, module: nn.Module, options: BackboneOptions, preprocessing: Preprocessing
+) -> tuple[Layer, ...]:
+    from torchvision.models import SwinTransformer, VisionTransformer
+
+    swin = isinstance(module, SwinTransformer)
+    return plan_layers(
+        module.to("meta"),
+        name=text,
+        layers=options.layers,
+        pool=options.pool,
+        crop=preprocessing.crop,
+        classifier=_classifier(module),
+        class_token=isinstance(module, VisionTransformer),
+        # Swin keeps its maps as (n, h, w, c) up to the permutation that follows its last norm.
+        channels_last=lambda node: swin and node.split(".")[0] in ("features", "norm"),
+    )
+
+
+def _count_features(module: nn.Module, preprocessing: Preprocessing) -> int:
+    """Count the channels that enter the classifier; unlike `_plan` it needs no tracing, which listings would feel."""
+    shapes: list[torch.Size] = []
+    classifier = module.get_submodule(_classifier(module))
+    classifier.register_forward_pre_hook(lambda _, inputs: shapes.append(inputs[0].shape))
+    with torch.inference_mode():
+        module.to("meta")(torch.zeros(1, 3, preprocessing.crop, preprocessing.crop, device="meta"))
+    return shapes[0][1]
+
+
+def _classifier(module: nn.Module) -> str:
+    return next(name for name in _CLASSIFIERS if hasattr(module, name))
+
+
+def _build_on_meta(name: str, preprocessing: Preprocessing) -> nn.Module:
+    with parameters_on_meta():
+        return _build(name, preprocessing)
+
+
+def _random(name: str, preprocessing: Preprocessing) -> nn.Module:
+    with seeded():
+        return _build(name, preprocessing)
+
+
+def _build(name: str, preprocessing: Preprocessing) -> nn.Module:
+    from torchvision.models import get_model_builder
+
+    arguments: dict[str, Any] = {}
+    if name in ("googlenet", "inception_v3"):
+        # As their builders do for published weights: these expect inputs on another scale, and the auxiliary
+        # classifiers only matter in training.
+        arguments = {"transform_input": True, "aux_logits": False, "init_weights": False}
+    elif name.startswith("vit_"):
+        arguments = {"image_size": preprocessing.crop}
+    try:
+        module: nn.Module = get_model_builder(name)(weights=None, **arguments)
+    except (ValueError, AssertionError, RuntimeError) as error:
+        raise UsageError(
+            f"{name}: does not take images of {preprocessing.crop} pixels ({error}). Choose another size."
+        ) from error
+    return module.eval()
+
+
+def _fill(module: nn.Module, tensors: Mapping[str, Tensor], source: str, name: str) -> None:
+    from torchvision.models import VisionTransformer
+    from torchvision.models.vision_transformer import interpolate_embeddings
+
+    filled = dict(tensors)
+    if isinstance(module, VisionTransformer) and "encoder.pos_embedding" in filled:
+        # Position embeddings follow the input size; torchvision's own interpolation adapts them.
+        filled = interpolate_embeddings(module.image_size, module.patch_size, filled)
+    prefixes = "|".join((*_CLASSIFIERS, *_AUXILIARY))
+    load_tensors(module, filled, source=f"weights file '{source}' for {name}", ignored=rf"({prefixes})(\.|$)")
+
+
+def _download_path(member: Any) -> Path:
+    return Path(torch.hub.get_dir()) / "checkpoints" / os.path.basename(urlparse(member.url).path)
+
+
+def _fetch(member: Any) -> Path:
+    path = _download_path(member)
+    if path.exists():
+        return path
+    expected = re.search(r"-([0-9a-f]{8,})\.", path.name)
+    _log.warning("downloading %s to %s", member.url, path)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        torch.hub.download_url_to_file(member.url, str(path), expected[1] if expected else None, progress=False)
+    except (urllib.error.URLError, OSError, RuntimeError) as error:
+        raise WeightsError(
+            f"weights {member} are not on this machine and could not be downloaded from {member.url} ({error}). "
+            f"Put the file at '{path}', or name one with weights=PATH."
+        ) from error
+    return path

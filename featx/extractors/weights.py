@@ -1,0 +1,193 @@
+"""Weights on disk: read without running code from them, digested, and fitted into an architecture."""
+
+import hashlib
+import os
+import re
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
+
+from featx.errors import UsageError, WeightsError
+
+__all__ = ["digest_file", "digest_tensors", "load_tensors", "parameters_on_meta", "read_tensors", "seeded"]
+
+RANDOM_SEED = 0
+"""Seed of ``weights=none``."""
+
+_SUFFIXES = (".pth", ".pt", ".safetensors")
+
+
+def digest_file(path: Path) -> str:
+    """Return the SHA-256 (hexadecimal) of a weights file.
+
+    Raises
+    ------
+    WeightsError
+        If the file cannot be read.
+    """
+    try:
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError as error:
+        raise WeightsError(
+            f"weights file '{path}' cannot be read ({error.strerror}). Check the path after 'weights='."
+        ) from error
+
+
+def digest_tensors(tensors: Mapping[str, Tensor]) -> str:
+    """Return the SHA-256 (hexadecimal) of names, types, shapes and values, in the order of the names."""
+    digest = hashlib.sha256()
+    for name in sorted(tensors):
+        tensor = tensors[name].detach().cpu().contiguous()
+        digest.update(f"{name}\0{tensor.dtype}\0{tuple(tensor.shape)}\0".encode())
+        digest.update(tensor.reshape(-1).view(torch.uint8).numpy().tobytes())
+    return digest.hexdigest()
+
+
+def read_tensors(path: Path) -> dict[str, Tensor]:
+    """Read a state dict from a ``.pth``, ``.pt`` or ``.safetensors`` file; nothing in the file is executed.
+
+    Parameters
+    ----------
+    path : Path
+        A plain state dict, or a checkpoint that holds one under ``state_dict`` or ``model``; the ``module.`` in
+        front of every name that DataParallel leaves is taken off.
+
+    Returns
+    -------
+    dict of str to Tensor
+        On the CPU; floating-point tensors as float32.
+
+    Raises
+    ------
+    UsageError
+        If the suffix is none of these.
+    WeightsError
+        If the file is missing, damaged, or holds anything but tensors.
+    """
+    if path.suffix not in _SUFFIXES:
+        raise UsageError(
+            f"weights file '{path}': expected a name ending in {', '.join(_SUFFIXES)}, got "
+            f"{path.suffix or 'no suffix'!r}. Save the state dict under such a name."
+        )
+    try:
+        if path.suffix == ".safetensors":
+            from safetensors.torch import load_file
+
+            loaded: Any = load_file(path)
+        else:
+            loaded = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # zip, pickle and safetensors readers each leak their own kinds
+        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        raise WeightsError(
+            f"weights file '{path}' is not a readable state dict of tensors ({reason[:200]}). "
+            "Save it with torch.save(model.state_dict(), ...) or as .safetensors."
+        ) from error
+    for key in ("state_dict", "model"):
+        if isinstance(loaded, dict) and isinstance(loaded.get(key), dict):
+            loaded = loaded[key]
+    if not isinstance(loaded, dict) or not all(isinstance(value, Tensor) for value in loaded.values()):
+        raise WeightsError(
+            f"weights file '{path}': expected a state dict of tensors, got {type(loaded).__name__}. "
+            "Save it with torch.save(model.state_dict(), ...)."
+        )
+    prefix = "module." if all(name.startswith("module.") for name in loaded) else ""
+    return {
+        name.removeprefix(prefix): value.float() if value.is_floating_point() else value
+        for name, value in loaded.items()
+    }
+
+
+def load_tensors(module: nn.Module, tensors: Mapping[str, Tensor], *, source: str, ignored: str) -> None:
+    """Put tensors into a network in place; every name must fit, save those of the ignored modules.
+
+    Parameters
+    ----------
+    module : nn.Module
+        The architecture; parameters may be on the meta device.
+    tensors : mapping of str to Tensor
+        From `read_tensors`.
+    source : str
+        What the tensors are, for messages.
+    ignored : str
+        Regular expression of names that may be absent, superfluous or of another shape: the classifiers.
+
+    Raises
+    ------
+    WeightsError
+        If another name is missing, superfluous or of another shape.
+    """
+    # DenseNet's published files spell "denselayer1.norm.1"; the modules are called "denselayer1.norm1".
+    renamed = {
+        re.sub(r"(denselayer\d+\.(?:norm|relu|conv))\.(?=[12]\.)", r"\1", name): value
+        for name, value in tensors.items()
+    }
+    expected = module.state_dict()
+    skip = re.compile(ignored)
+    fitting = {
+        name: value
+        for name, value in renamed.items()
+        if not skip.match(name) or (name in expected and expected[name].shape == value.shape)
+    }
+    # Counters of training steps play no part in a frozen network, and some formats leave them out.
+    missing = [
+        name
+        for name in expected
+        if name not in fitting and not skip.match(name) and not name.endswith("num_batches_tracked")
+    ]
+    superfluous = [name for name in fitting if name not in expected]
+    misshapen = [
+        f"{name} {tuple(value.shape)} for {tuple(expected[name].shape)}"
+        for name, value in fitting.items()
+        if name in expected and expected[name].shape != value.shape
+    ]
+    for problem, names in (("lacks", missing), ("also has", superfluous), ("has other shapes:", misshapen)):
+        if names:
+            more = f" and {len(names) - 2} more" if len(names) > 2 else ""
+            raise WeightsError(
+                f"{source} does not fit the architecture: it {problem} {', '.join(names[:2])}{more}. "
+                "Name the architecture these weights were saved from."
+            )
+    counters = {
+        name: torch.zeros((), dtype=torch.long)
+        for name in expected
+        if name.endswith("num_batches_tracked") and name not in fitting and not skip.match(name)
+    }
+    module.load_state_dict({**fitting, **counters}, strict=False, assign=True)
+
+
+@contextmanager
+def parameters_on_meta() -> Iterator[None]:
+    """Build networks without memory or initial values for their parameters; to be filled, or only measured.
+
+    Everything else a constructor computes stays real (RegNet reads numbers back from tensors while it is built),
+    which is why this is not the meta device as a whole.
+    """
+    with _EmptyOnMeta():
+        yield
+
+
+@contextmanager
+def seeded() -> Iterator[None]:
+    """Draw the same random parameters every time, and leave the caller's random state alone."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(RANDOM_SEED)
+        yield
+
+
+class _EmptyOnMeta(TorchFunctionMode):
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        kwargs = dict(kwargs or {})
+        if func is torch.empty:
+            kwargs["device"] = "meta"
+        return func(*args, **kwargs)
+
+
+def resolve_path(text: str) -> Path:
+    """Return the absolute path that ``weights=`` names."""
+    return Path(os.path.abspath(os.path.expanduser(text)))

@@ -1,0 +1,434 @@
+"""One fitted artefact: extractors, head and classes; fitted, saved, loaded, predicting."""
+
+import importlib.metadata
+import logging
+import os
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Unpack
+
+import numpy as np
+
+from featx.artefact import load_artefact, save_artefact
+from featx.engine import Failure, Progress, Run, Settings, identify, read_extractors, run
+from featx.engine.runtime import choose_device, supports
+from featx.errors import ModelError, UsageError
+from featx.estimator import Features, SettingsKeywords, extract
+from featx.evaluation import Evaluation, cross_validate, load_head, score_predictions, search
+from featx.extractors.spec import ExtractorSpec, Request
+from featx.samples import SampleTable, read_samples
+
+if TYPE_CHECKING:
+    from featx.extractors.module import ModuleExtractor
+
+__all__ = ["Model", "Predictions", "fit", "load"]
+
+_log = logging.getLogger(__name__)
+
+_ROWS_AT_ONCE = 4096
+_VERSIONS = ("featx", "scikit-learn", "skops", "numpy", "torch", "torchvision", "Pillow")
+
+
+@dataclass(frozen=True)
+class Predictions:
+    """What a model says of some samples.
+
+    Attributes
+    ----------
+    ids : ndarray of shape (n_samples,)
+        Ids as str.
+    labels : ndarray of shape (n_samples,)
+        Predicted classes or numbers.
+    probabilities : ndarray of shape (n_samples, n_classes), float64, or None
+        In the order of the model's classes; None where the head has none.
+    truth : ndarray of shape (n_samples,) or None
+        The samples' own labels.
+    """
+
+    ids: np.ndarray
+    labels: np.ndarray
+    probabilities: np.ndarray | None
+    truth: np.ndarray | None
+
+
+class Model:
+    """Extractors and a fitted head; made by `featx.fit` or `featx.load`.
+
+    Attributes
+    ----------
+    head_ : scikit-learn estimator
+        Fitted on features; plain scikit-learn.
+    classes_ : ndarray of shape (n_classes,) or None
+        Class names in the order of the probabilities; None for regression.
+    specs : tuple of ExtractorSpec
+        What the head's columns are.
+    record : dict
+        All that is saved beside the head: specs, classes, metric values, versions, as JSON values.
+    evaluation : Evaluation or None
+        The cross-validation behind the metric values; None for a loaded model.
+    """
+
+    def __init__(
+        self,
+        head: Any,
+        *,
+        asked: "Sequence[Request | ModuleExtractor]",
+        specs: Sequence[ExtractorSpec],
+        record: Mapping[str, Any],
+        evaluation: Evaluation | None = None,
+    ) -> None:
+        self.head_ = head
+        self.specs = tuple(specs)
+        self.record = dict(record)
+        self.evaluation = evaluation
+        self._asked = tuple(asked)
+
+    @property
+    def classes_(self) -> np.ndarray | None:
+        """Class names in the order of the probabilities; None for regression."""
+        classes = getattr(self.head_, "classes_", None)
+        return None if classes is None else np.asarray(classes)
+
+    def predict(
+        self, samples: Any, *, cache: str | os.PathLike[str] | None = None, **settings: Unpack[SettingsKeywords]
+    ) -> np.ndarray:
+        """Return the predicted label of every sample.
+
+        Parameters
+        ----------
+        samples : SampleTable, path, list of paths, arrays, images, DataFrame or torch Dataset
+            Everything that `featx.read_samples` takes.
+        cache : path, optional
+            Folder that keeps the vectors; None keeps them in memory only.
+        **settings
+            Fields of `featx.engine.Settings`, but for precision, which is the model's.
+
+        Returns
+        -------
+        ndarray of shape (n_samples,)
+
+        Raises
+        ------
+        SampleIOError, DecodeError
+            For the first sample without a vector.
+        ModelError
+            If an extractor is not the one the head was fitted on.
+        """
+        return np.concatenate([part.labels for part in self._parts(samples, cache, settings)])
+
+    def predict_proba(
+        self, samples: Any, *, cache: str | os.PathLike[str] | None = None, **settings: Unpack[SettingsKeywords]
+    ) -> np.ndarray:
+        """Return probabilities of shape (n_samples, n_classes), in the order of `classes_`.
+
+        Raises
+        ------
+        UsageError
+            If the head has no probabilities.
+        """
+        parts = self._parts(samples, cache, settings, probabilities=True)
+        return np.concatenate([part.probabilities for part in parts if part.probabilities is not None])
+
+    def score(
+        self,
+        samples: Any,
+        y: Any = None,
+        *,
+        cache: str | os.PathLike[str] | None = None,
+        **settings: Unpack[SettingsKeywords],
+    ) -> float:
+        """Return the accuracy, or R2 for numbers, against `y` or the samples' own labels.
+
+        Raises
+        ------
+        UsageError
+            If there are no labels.
+        """
+        table = read_samples(samples, labels=y)
+        if not table.labelled.all():
+            raise UsageError(
+                f"score: expected a label for each of {len(table)} samples, got {int(table.labelled.sum())}. "
+                "Pass y, or samples that have labels."
+            )
+        parts = list(self._parts(table, cache, settings))
+        scores = score_predictions(
+            np.concatenate([part.truth for part in parts if part.truth is not None]),
+            np.concatenate([part.labels for part in parts]),
+            task=self.record["task"],
+        )
+        return scores["accuracy" if self.record["task"] == "classification" else "r2"]
+
+    def predict_stream(
+        self,
+        samples: Any,
+        *,
+        probabilities: bool = False,
+        cache: str | os.PathLike[str] | None = None,
+        progress: Callable[[Progress], None] | None = None,
+        **settings: Unpack[SettingsKeywords],
+    ) -> tuple[Iterator[Predictions], tuple[Failure, ...]]:
+        """Predict data of any size: vectors go through the cache, and come back some thousand rows at a time.
+
+        Parameters
+        ----------
+        samples, cache, **settings
+            As for `predict`; with ``on_error="record"`` samples that fail are left out.
+        probabilities : bool
+            Whether to compute them too.
+        progress : callable, optional
+            Called with a `featx.engine.Progress` now and then.
+
+        Returns
+        -------
+        parts : iterator of Predictions
+            In the order of the samples.
+        failures : tuple of Failure
+            What was left out, and why.
+
+        Raises
+        ------
+        UsageError
+            If probabilities are asked of a head that has none.
+        """
+        if probabilities and not hasattr(self.head_, "predict_proba"):
+            raise UsageError(
+                f"the head {self.record['head']} has no probabilities. Ask for labels only, or fit another head, "
+                "such as logreg."
+            )
+        if settings.get("precision", "auto") != "auto":
+            raise UsageError("precision: a model is applied in the precision it was fitted in. Leave it out.")
+        table = read_samples(samples)
+        asked, precision = self._applied(settings.get("device", "auto"))
+        done = run(
+            table,
+            asked,
+            cache=None if cache is None else Path(cache),
+            settings=replace(Settings(**settings), precision=precision),  # type: ignore[arg-type]
+            progress=progress,
+        )
+        self._check([outcome.task.spec for outcome in done.outcomes])
+        return self._predicted(done, probabilities), done.failures
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write the model to one file, without pickle; see `featx.load`.
+
+        Raises
+        ------
+        ModelError
+            If the head holds a type that is not on the fixed list of trusted ones.
+        """
+        save_artefact(Path(path), record=self.record, head=self.head_)
+
+    def _parts(
+        self, samples: Any, cache: Any, settings: SettingsKeywords, *, probabilities: bool = False
+    ) -> Iterator[Predictions]:
+        if settings.get("on_error", "raise") != "raise":
+            raise UsageError("on_error: here every sample gets a row. Use predict_stream to leave failures out.")
+        parts, _ = self.predict_stream(samples, probabilities=probabilities, cache=cache, **settings)
+        return parts
+
+    def _predicted(self, done: Run, probabilities: bool) -> Iterator[Predictions]:
+        good = done.good
+        for start in range(0, len(good), _ROWS_AT_ONCE):
+            rows = good[start : start + _ROWS_AT_ONCE]
+            table = done.table.take(rows)
+            features = done.matrix(rows)
+            yield Predictions(
+                ids=table.ids,
+                labels=self.head_.predict(features),
+                probabilities=self.head_.predict_proba(features) if probabilities else None,
+                truth=table.y,
+            )
+
+    def _applied(self, device: str) -> "tuple[list[Request | ModuleExtractor], str]":
+        """Return the extractors as they can run here, and in which precision."""
+        half = next((spec.precision for spec in self.specs if spec.precision != "float32"), None)
+        if half is None:
+            return list(self._asked), "float32"
+        if supports(half, device=choose_device(device)):
+            return list(self._asked), half
+        _log.warning(
+            "the model was fitted on features in %s, which this hardware does not compute; applying it in float32",
+            half,
+        )
+        # The pixels stay those of the fit, whatever float32 would choose by default.
+        return [
+            _with_pixels(asked, spec.pixels) if isinstance(asked, Request) and spec.precision == half else asked
+            for asked, spec in zip(self._asked, self.specs, strict=True)
+        ], "float32"
+
+    def _check(self, specs: Sequence[ExtractorSpec]) -> None:
+        for recorded, found in zip(self.specs, specs, strict=True):
+            if found.fingerprint == recorded.fingerprint:
+                continue
+            if found.fingerprint == replace(recorded, precision=found.precision).fingerprint:
+                continue  # said in _applied
+            differing = [key for key, value in found.identity.items() if recorded.identity[key] != value]
+            raise ModelError(
+                f"the head was fitted on features of {recorded.text} with fingerprint {recorded.fingerprint[:12]}, "
+                f"got {found.fingerprint[:12]}: {', '.join(differing)} differ. Use the original weights, or fit again."
+            )
+
+
+def fit(
+    samples: Any,
+    extractors: Any,
+    *,
+    head: Any = "logreg",
+    cv: int = 5,
+    cache: str | os.PathLike[str] | None = None,
+    labels: Any = None,
+    groups: Any = None,
+    class_weight: Mapping[Any, float] | str | None = None,
+    random_state: int | None = 0,
+    n_jobs: int | None = None,
+    progress: Callable[[Progress], None] | None = None,
+    **settings: Unpack[SettingsKeywords],
+) -> Model:
+    """Extract features, estimate by nested cross-validation, search the head's grid, fit on all.
+
+    Parameters
+    ----------
+    samples : SampleTable, path, list of paths, arrays, images, DataFrame or torch Dataset
+        Everything that `featx.read_samples` takes, with labels; rows without one are left out.
+    extractors : str, ModuleExtractor, or list of these
+        ``"resnet50"``, ``"resnet50+hog"``.
+    head : str, path or scikit-learn estimator, default="logreg"
+        A recipe's name, the path of a user's own recipe, or an unfitted estimator.
+    cv : int
+        Folds of the outer and the inner cross-validation.
+    cache : path, optional
+        Folder that keeps the vectors; None keeps them in memory only.
+    labels, groups : array-like of shape (n_samples,), optional
+        Override what the samples bring.
+    class_weight : mapping or "balanced", optional
+        Given to the head.
+    random_state : int or None
+        Seed of folds and head.
+    n_jobs : int, optional
+        Processes of the search, as scikit-learn counts them.
+    progress : callable, optional
+        Called with a `featx.engine.Progress` while features are extracted.
+    **settings
+        Fields of `featx.engine.Settings`.
+
+    Returns
+    -------
+    Model
+        Where the samples come with a ``split`` column, rows marked ``test`` were scored and never fitted on.
+
+    Raises
+    ------
+    UsageError
+        For samples without usable labels, or a head that does not suit them.
+    FeatxError
+        Whatever `featx.extract` raises.
+    """
+    table = read_samples(samples, labels=labels, groups=groups)
+    recipe = load_head(head, class_weight=class_weight, random_state=random_state)
+    labelled = table.labelled
+    if not labelled.any():
+        raise UsageError(
+            "fit: the samples have no labels. Use a folder of class folders, a manifest with a column 'label', "
+            "or pass labels."
+        )
+    asked = read_extractors(extractors)
+    features = extract(
+        table if labelled.all() else table.take(labelled), asked, cache=cache, progress=progress, **settings
+    )
+    assert features.y is not None
+    shared = {
+        "cv": cv,
+        "groups": features.groups,
+        "splits": features.splits,
+        "keys": features.keys,
+        "n_jobs": n_jobs,
+        "random_state": random_state,
+    }
+    evaluation = cross_validate(features.X, features.y, recipe, **shared)  # type: ignore[arg-type]
+    found = search(features.X, features.y, recipe, **shared)  # type: ignore[arg-type]
+    notes = list(dict.fromkeys([*evaluation.notes, *found.notes]))
+    if not labelled.all():
+        notes.append(f"{int((~labelled).sum())} samples have no label and were left out.")
+    record = {
+        "created": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+        "task": recipe.task,
+        "head": recipe.name,
+        "best_params": {name: _plain(value) for name, value in found.best_params.items()},
+        "classes": [_plain(value) for value in evaluation.classes],
+        "extractors": [spec.to_json() | {"fingerprint": spec.fingerprint} for spec in features.specs],
+        "n_samples": len(features.y),
+        "n_features": features.X.shape[1],
+        "failed": [{"id": failure.id, "reason": failure.reason} for failure in features.failures],
+        "metrics": {name: asdict(scores) for name, scores in evaluation.metrics.items()},
+        "baseline": {name: asdict(scores) for name, scores in evaluation.baseline.items()},
+        "per_class": evaluation.per_class,
+        "notes": notes,
+        "versions": {name: importlib.metadata.version(name) for name in _VERSIONS},
+    }
+    return Model(found.estimator, asked=asked, specs=features.specs, record=record, evaluation=evaluation)
+
+
+def load(path: str | os.PathLike[str], *, extractors: Any = None) -> Model:
+    """Read a saved model; nothing in the file is executed.
+
+    Parameters
+    ----------
+    path : path
+        Written by `Model.save`.
+    extractors : str, ModuleExtractor, or list of these, optional
+        Stand in for the recorded ones: the same extractors with weights in another place, or modules of the
+        user's own, which a file cannot hold. Their fingerprints must be the recorded ones.
+
+    Returns
+    -------
+    Model
+
+    Raises
+    ------
+    ModelError
+        If the file is damaged, of another format, holds a type that is not trusted, or contradicts itself.
+    """
+    path = Path(path)
+    record, head = load_artefact(path)
+    try:
+        specs = [
+            ExtractorSpec.from_json({key: value for key, value in one.items() if key != "fingerprint"})
+            for one in record["extractors"]
+        ]
+        fingerprints = [one["fingerprint"] for one in record["extractors"]]
+        expected = sum(spec.n_features for spec in specs)
+        texts = [spec.text for spec in specs]
+        task, name = str(record["task"]), str(record["head"])
+    except (KeyError, TypeError, AttributeError) as error:
+        raise ModelError(f"'{path}': its model.json is not what featx writes ({error}). Fit it again.") from error
+    if fingerprints != [spec.fingerprint for spec in specs]:
+        raise ModelError(f"'{path}': a recorded fingerprint is not that of its extractor. Fit it again.")
+    if getattr(head, "n_features_in_", expected) != expected:
+        raise ModelError(
+            f"'{path}': the head takes {head.n_features_in_} features, its extractors give {expected}. Fit it again."
+        )
+    asked: Any
+    if extractors is not None:
+        asked = read_extractors(extractors)
+    elif any(spec.source == "module" for spec in specs):
+        raise ModelError(
+            f"'{path}' was fitted on a module of your own, which no file can hold. "
+            "Pass it: featx.load(path, extractors=[ModuleExtractor(...)])"
+        )
+    else:
+        asked = read_extractors(texts)
+    if len(asked) != len(specs):
+        raise ModelError(f"'{path}': expected {len(specs)} extractors, got {len(asked)}. Name the same ones.")
+    _log.debug("loaded %s head %s from %s", task, name, path)
+    return Model(head, asked=asked, specs=specs, record=record)
+
+
+def _with_pixels(asked: Request, pixels: str) -> Request:
+    return replace(asked, keys=tuple(sorted({**asked.options, "pixels": pixels}.items())))
+
+
+def _plain(value: Any) -> Any:
+    return value.item() if isinstance(value, np.generic) else value
