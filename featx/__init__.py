@@ -9,16 +9,18 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from featx.errors import FeatxError
-    from featx.estimator import Extractor, Features, extract
+    from featx.estimator import Extractor
     from featx.extractors.module import ModuleExtractor
     from featx.extractors.preprocessing import Preprocessing
-    from featx.model import Model, fit, load
+    from featx.features import Features, extract
+    from featx.fitting import fit
+    from featx.model import Model, load
     from featx.samples import SampleTable, read_samples
 
 __all__ = [
     "Extractor",
-    "FeatxError",
     "Features",
+    "FeatxError",
     "Model",
     "ModuleExtractor",
     "Preprocessing",
@@ -33,13 +35,13 @@ __all__ = [
 _HOMES = {
     "Extractor": "featx.estimator",
     "FeatxError": "featx.errors",
-    "Features": "featx.estimator",
+    "Features": "featx.features",
     "Model": "featx.model",
     "ModuleExtractor": "featx.extractors.module",
     "Preprocessing": "featx.extractors.preprocessing",
     "SampleTable": "featx.samples",
-    "extract": "featx.estimator",
-    "fit": "featx.model",
+    "extract": "featx.features",
+    "fit": "featx.fitting",
     "load": "featx.model",
     "read_samples": "featx.samples",
 }

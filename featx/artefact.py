@@ -143,6 +143,9 @@ def _stored_members(content: bytes, what: str) -> dict[str, bytes]:
         with zipfile.ZipFile(io.BytesIO(content)) as archive:
             infos = archive.infolist()
             names = [info.filename for info in infos]
+            if infos and min(info.header_offset for info in infos) > 0:
+                # What is left of a file cut short: the zip within it, found by its own directory.
+                raise zipfile.BadZipFile("it does not begin with its first member")
             if len(set(names)) < len(names):
                 raise ModelError(f"{what} holds a member twice. It was not saved by featx.")
             for info in infos:

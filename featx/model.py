@@ -1,34 +1,30 @@
-"""One fitted artefact: extractors, head and classes; fitted, saved, loaded, predicting."""
+"""One fitted artefact: extractors, head and classes; saved, loaded, predicting. `fitting.py` makes it."""
 
-import importlib.metadata
 import logging
 import os
-import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Unpack
 
 import numpy as np
 
 from featx.artefact import load_artefact, save_artefact
-from featx.engine import Failure, Progress, Run, Settings, identify, read_extractors, run
+from featx.engine import Failure, Progress, Run, Settings, SettingsKeywords, read_extractors, run
 from featx.engine.runtime import choose_device, supports
 from featx.errors import ModelError, UsageError
-from featx.estimator import Features, SettingsKeywords, extract
-from featx.evaluation import Evaluation, cross_validate, load_head, score_predictions, search
+from featx.evaluation import Evaluation, score_predictions
 from featx.extractors.spec import ExtractorSpec, Request
-from featx.samples import SampleTable, read_samples
+from featx.samples import read_samples
 
 if TYPE_CHECKING:
     from featx.extractors.module import ModuleExtractor
 
-__all__ = ["Model", "Predictions", "fit", "load"]
+__all__ = ["Model", "Predictions", "load"]
 
 _log = logging.getLogger(__name__)
 
 _ROWS_AT_ONCE = 4096
-_VERSIONS = ("featx", "scikit-learn", "skops", "numpy", "torch", "torchvision", "Pillow")
 
 
 @dataclass(frozen=True)
@@ -92,7 +88,11 @@ class Model:
         return None if classes is None else np.asarray(classes)
 
     def predict(
-        self, samples: Any, *, cache: str | os.PathLike[str] | None = None, **settings: Unpack[SettingsKeywords]
+        self,
+        samples: Any,
+        *,
+        cache: str | os.PathLike[str] | None = None,
+        **settings: Unpack[SettingsKeywords],
     ) -> np.ndarray:
         """Return the predicted label of every sample.
 
@@ -119,7 +119,11 @@ class Model:
         return np.concatenate([part.labels for part in self._parts(samples, cache, settings)])
 
     def predict_proba(
-        self, samples: Any, *, cache: str | os.PathLike[str] | None = None, **settings: Unpack[SettingsKeywords]
+        self,
+        samples: Any,
+        *,
+        cache: str | os.PathLike[str] | None = None,
+        **settings: Unpack[SettingsKeywords],
     ) -> np.ndarray:
         """Return probabilities of shape (n_samples, n_classes), in the order of `classes_`.
 
@@ -225,7 +229,9 @@ class Model:
         self, samples: Any, cache: Any, settings: SettingsKeywords, *, probabilities: bool = False
     ) -> Iterator[Predictions]:
         if settings.get("on_error", "raise") != "raise":
-            raise UsageError("on_error: here every sample gets a row. Use predict_stream to leave failures out.")
+            raise UsageError(
+                "on_error: here every sample gets a row. Use predict_stream to leave failures out."
+            )
         parts, _ = self.predict_stream(samples, probabilities=probabilities, cache=cache, **settings)
         return parts
 
@@ -255,7 +261,9 @@ class Model:
         )
         # The pixels stay those of the fit, whatever float32 would choose by default.
         return [
-            _with_pixels(asked, spec.pixels) if isinstance(asked, Request) and spec.precision == half else asked
+            _with_pixels(asked, spec.pixels)
+            if isinstance(asked, Request) and spec.precision == half
+            else asked
             for asked, spec in zip(self._asked, self.specs, strict=True)
         ], "float32"
 
@@ -270,105 +278,6 @@ class Model:
                 f"the head was fitted on features of {recorded.text} with fingerprint {recorded.fingerprint[:12]}, "
                 f"got {found.fingerprint[:12]}: {', '.join(differing)} differ. Use the original weights, or fit again."
             )
-
-
-def fit(
-    samples: Any,
-    extractors: Any,
-    *,
-    head: Any = "logreg",
-    cv: int = 5,
-    cache: str | os.PathLike[str] | None = None,
-    labels: Any = None,
-    groups: Any = None,
-    class_weight: Mapping[Any, float] | str | None = None,
-    random_state: int | None = 0,
-    n_jobs: int | None = None,
-    progress: Callable[[Progress], None] | None = None,
-    **settings: Unpack[SettingsKeywords],
-) -> Model:
-    """Extract features, estimate by nested cross-validation, search the head's grid, fit on all.
-
-    Parameters
-    ----------
-    samples : SampleTable, path, list of paths, arrays, images, DataFrame or torch Dataset
-        Everything that `featx.read_samples` takes, with labels; rows without one are left out.
-    extractors : str, ModuleExtractor, or list of these
-        ``"resnet50"``, ``"resnet50+hog"``.
-    head : str, path or scikit-learn estimator, default="logreg"
-        A recipe's name, the path of a user's own recipe, or an unfitted estimator.
-    cv : int
-        Folds of the outer and the inner cross-validation.
-    cache : path, optional
-        Folder that keeps the vectors; None keeps them in memory only.
-    labels, groups : array-like of shape (n_samples,), optional
-        Override what the samples bring.
-    class_weight : mapping or "balanced", optional
-        Given to the head.
-    random_state : int or None
-        Seed of folds and head.
-    n_jobs : int, optional
-        Processes of the search, as scikit-learn counts them.
-    progress : callable, optional
-        Called with a `featx.engine.Progress` while features are extracted.
-    **settings
-        Fields of `featx.engine.Settings`.
-
-    Returns
-    -------
-    Model
-        Where the samples come with a ``split`` column, rows marked ``test`` were scored and never fitted on.
-
-    Raises
-    ------
-    UsageError
-        For samples without usable labels, or a head that does not suit them.
-    FeatxError
-        Whatever `featx.extract` raises.
-    """
-    table = read_samples(samples, labels=labels, groups=groups)
-    recipe = load_head(head, class_weight=class_weight, random_state=random_state)
-    labelled = table.labelled
-    if not labelled.any():
-        raise UsageError(
-            "fit: the samples have no labels. Use a folder of class folders, a manifest with a column 'label', "
-            "or pass labels."
-        )
-    asked = read_extractors(extractors)
-    features = extract(
-        table if labelled.all() else table.take(labelled), asked, cache=cache, progress=progress, **settings
-    )
-    assert features.y is not None
-    shared = {
-        "cv": cv,
-        "groups": features.groups,
-        "splits": features.splits,
-        "keys": features.keys,
-        "n_jobs": n_jobs,
-        "random_state": random_state,
-    }
-    evaluation = cross_validate(features.X, features.y, recipe, **shared)  # type: ignore[arg-type]
-    found = search(features.X, features.y, recipe, **shared)  # type: ignore[arg-type]
-    notes = list(dict.fromkeys([*evaluation.notes, *found.notes]))
-    if not labelled.all():
-        notes.append(f"{int((~labelled).sum())} samples have no label and were left out.")
-    record = {
-        "created": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
-        "task": recipe.task,
-        "head": recipe.name,
-        "best_params": {name: _plain(value) for name, value in found.best_params.items()},
-        "classes": [_plain(value) for value in evaluation.classes],
-        "extractors": [spec.to_json() | {"fingerprint": spec.fingerprint} for spec in features.specs],
-        "n_samples": len(features.y),
-        "n_features": features.X.shape[1],
-        "failed": [{"id": failure.id, "reason": failure.reason} for failure in features.failures],
-        "metrics": {name: asdict(scores) for name, scores in evaluation.metrics.items()},
-        "baseline": {name: asdict(scores) for name, scores in evaluation.baseline.items()},
-        "per_class": evaluation.per_class,
-        "notes": notes,
-        "versions": {name: importlib.metadata.version(name) for name in _VERSIONS},
-    }
-    return Model(found.estimator, asked=asked, specs=features.specs, record=record, evaluation=evaluation)
 
 
 def load(path: str | os.PathLike[str], *, extractors: Any = None) -> Model:
@@ -403,7 +312,9 @@ def load(path: str | os.PathLike[str], *, extractors: Any = None) -> Model:
         texts = [spec.text for spec in specs]
         task, name = str(record["task"]), str(record["head"])
     except (KeyError, TypeError, AttributeError) as error:
-        raise ModelError(f"'{path}': its model.json is not what featx writes ({error}). Fit it again.") from error
+        raise ModelError(
+            f"'{path}': its model.json is not what featx writes ({error}). Fit it again."
+        ) from error
     if fingerprints != [spec.fingerprint for spec in specs]:
         raise ModelError(f"'{path}': a recorded fingerprint is not that of its extractor. Fit it again.")
     if getattr(head, "n_features_in_", expected) != expected:
@@ -428,7 +339,3 @@ def load(path: str | os.PathLike[str], *, extractors: Any = None) -> Model:
 
 def _with_pixels(asked: Request, pixels: str) -> Request:
     return replace(asked, keys=tuple(sorted({**asked.options, "pixels": pixels}.items())))
-
-
-def _plain(value: Any) -> Any:
-    return value.item() if isinstance(value, np.generic) else value

@@ -148,10 +148,15 @@ class Index:
         return keys
 
     def read(self, positions: NDArray[np.int64], into: NDArray[Any]) -> None:
-        """Read the vectors at some positions into an array of shape (m, n_features)."""
+        """Read the vectors at some positions into a C-contiguous array of shape (m, n_features)."""
         for shard, where, rows in self._by_shard(positions):
             assert not shard.status[rows].any(), "a failure has no vector"
-            into[where] = shard.read(rows)
+            if where[-1] - where[0] + 1 == len(where):  # ascending, so these are neighbours
+                shard.read(rows, into[where[0] : where[-1] + 1])
+            else:
+                part = np.empty((len(rows), into.shape[1]), into.dtype)
+                shard.read(rows, part)
+                into[where] = part
 
     def _rows(self, positions: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         slots = np.searchsorted(self.ends, positions, side="right")

@@ -71,9 +71,13 @@ def merge(group: MergeGroup, directory: Path) -> list[Path]:
     for part in _parts(group, rows_per_shard(first.n_features, first.dtype.itemsize)):
         vectors = [(shard, rows[shard.status[rows] == VECTOR]) for shard, rows in part]
         failed = [(shard, int(row)) for shard, rows in part for row in rows if shard.status[row] == FAILURE]
+        counts = np.cumsum([len(rows) for _, rows in vectors])
+        features = np.empty((counts[-1], first.n_features), first.dtype)
+        for (shard, rows), end in zip(vectors, counts, strict=True):
+            shard.read(rows, features[end - len(rows) : end])
         image = build_shard(
             np.concatenate([shard.keys[rows] for shard, rows in vectors]),
-            np.concatenate([shard.read(rows) for shard, rows in vectors]),
+            features,
             failures=[(shard.keys[row].tobytes(), shard.reason(row)) for shard, row in failed],
             fingerprint=first.fingerprint,
             decoder=first.decoder,

@@ -89,7 +89,7 @@ class Shard:
         """The order in which shards serve: oldest first, ties by name."""
         return self.published, self.name
 
-    def read(self, rows: NDArray[np.int64]) -> NDArray[Any]:
+    def read(self, rows: NDArray[np.int64], into: NDArray[Any]) -> None:
         """Read some rows of the features.
 
         The file is open only for as long as this takes: neither descriptors nor mappings are kept, so any
@@ -98,10 +98,7 @@ class Shard:
         Parameters
         ----------
         rows : ndarray of shape (m,), dtype int64
-
-        Returns
-        -------
-        ndarray of shape (m, n_features)
+        into : ndarray of shape (m, n_features), of the shard's dtype, C-contiguous
 
         Raises
         ------
@@ -110,21 +107,20 @@ class Shard:
         FileNotFoundError
             Another process merged or removed it.
         """
-        order = np.argsort(rows, kind="stable")
-        wanted = rows[order]
-        found = np.empty((len(rows), self.n_features), self.dtype)
-        edges = np.append(np.flatnonzero(np.diff(wanted, prepend=-2) != 1), len(wanted))
+        if (rows[1:] < rows[:-1]).any():
+            # Read in the order of the file, for long runs, then put where they were asked for.
+            order = np.argsort(rows, kind="stable")
+            in_file_order = np.empty_like(into)
+            self.read(rows[order], in_file_order)
+            into[order] = in_file_order
+            return
+        edges = np.append(np.flatnonzero(np.diff(rows, prepend=-2) != 1), len(rows))
         with self._open() as file:
             for start, stop in itertools.pairwise(edges.tolist()):
-                file.seek(self.features_offset + int(wanted[start]) * self.n_features * self.dtype.itemsize)
-                part = found[start:stop].data.cast("B")
+                file.seek(self.features_offset + int(rows[start]) * self.n_features * self.dtype.itemsize)
+                part = into[start:stop].data.cast("B")
                 if file.readinto(part) != part.nbytes:
                     raise DamagedError(f"shard '{self.path}' became shorter while it was read. Run again.")
-        if np.array_equal(order, np.arange(len(order))):
-            return found
-        in_order = np.empty_like(found)
-        in_order[order] = found
-        return in_order
 
     def reason(self, row: int) -> str:
         """Why the sample of a failed row failed."""

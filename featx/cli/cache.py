@@ -12,7 +12,9 @@ from featx.errors import CacheError
 
 __all__ = ["app"]
 
-app = typer.Typer(no_args_is_help=True, help="List, verify, export and prune the cache.", rich_markup_mode=None)
+app = typer.Typer(
+    no_args_is_help=True, help="List, verify, export and prune the cache.", rich_markup_mode=None
+)
 
 
 @app.command("list")
@@ -108,7 +110,9 @@ def verify_cache(
         f"{state}: {report.n_shards} shards with {report.n_rows} rows of {report.n_extractors} extractors checked",
     )
     if left:
-        way = "what is left is not a shard and is not deleted" if repair else "Run: featx cache verify --repair"
+        way = (
+            "what is left is not a shard and is not deleted" if repair else "Run: featx cache verify --repair"
+        )
         raise CacheError(f"{len(left)} files of the cache are broken. {way}")
 
 
@@ -159,7 +163,9 @@ def prune_cache(
 def export_cache(
     data: options.Data,
     extractors: options.Extractors,
-    out: Annotated[Path, typer.Option("--out", metavar="F.h5", help="The file to write.", show_default=False)],
+    out: Annotated[
+        Path, typer.Option("--out", metavar="F.h5", help="The file to write.", show_default=False)
+    ],
     device: options.Device = "auto",
     precision: options.Precision = "auto",
     cache: options.CacheDirectory = None,
@@ -175,7 +181,7 @@ def export_cache(
     options.check_out(out)
     from featx.cache import FAILED
     from featx.engine import Settings, look_up, read_extractors
-    from featx.estimator import write_features
+    from featx.features import write_features
     from featx.samples import read_samples
 
     found = look_up(

@@ -47,7 +47,9 @@ def doctor(
     weights = Path(torch.hub.get_dir()) / "checkpoints"
     values: dict[str, Any] = {
         "device": device,
-        "device_name": torch.cuda.get_device_name() if device == "cuda" else platform.processor() or platform.machine(),
+        "device_name": torch.cuda.get_device_name()
+        if device == "cuda"
+        else platform.processor() or platform.machine(),
         "precision": choose_precision("auto", device=device),
         "amx": has_amx(),
         "cores": os.cpu_count(),

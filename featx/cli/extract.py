@@ -19,7 +19,9 @@ def extract(
     extractors: options.Extractors,
     export: Annotated[
         Path | None,
-        typer.Option("--export", metavar="F.h5", help="Also write the matrix as plain HDF5.", show_default=False),
+        typer.Option(
+            "--export", metavar="F.h5", help="Also write the matrix as plain HDF5.", show_default=False
+        ),
     ] = None,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Only say how many, how large and about how long.")
@@ -56,7 +58,7 @@ def extract(
     directory = options.cache_directory(cache)
     if dry_run:
         planned = estimate(table, asked, cache=directory, settings=chosen)
-        parts = [
+        parts: list[dict[str, Any]] = [
             {
                 "extractor": task.spec.text,
                 "fingerprint": task.spec.fingerprint,
@@ -100,7 +102,7 @@ def extract(
             f"({values['stages'][values['bottleneck']]['share']:.0%} of the work)"
         )
     if export is not None:
-        from featx.estimator import write_features
+        from featx.features import write_features
 
         values["export"] = str(write_features(done, export))
         lines.append(f"wrote {export}")

@@ -20,7 +20,9 @@ def fit(
     extractors: options.Extractors,
     head: Annotated[
         str,
-        typer.Option("--head", metavar="HEAD", help="A name from 'featx list heads', or a recipe's path (mine.py)."),
+        typer.Option(
+            "--head", metavar="HEAD", help="A name from 'featx list heads', or a recipe's path (mine.py)."
+        ),
     ] = "logreg",
     cv: Annotated[int, typer.Option("--cv", help="Folds, outer and inner.")] = 5,
     out: Annotated[
@@ -28,7 +30,8 @@ def fit(
         typer.Option("--out", metavar="M.featx", help="Where the fitted model is saved.", show_default=False),
     ] = None,
     class_weight: Annotated[
-        str | None, typer.Option("--class-weight", help="'balanced', for heads that have it.", show_default=False)
+        str | None,
+        typer.Option("--class-weight", help="'balanced', for heads that have it.", show_default=False),
     ] = None,
     random_state: Annotated[int, typer.Option("--random-state", help="Seed of folds and head.")] = 0,
     jobs: Annotated[int, typer.Option("--jobs", help="Processes of the search; -1 for one per core.")] = -1,
@@ -56,10 +59,10 @@ def fit(
     if class_weight not in (None, "balanced"):
         raise UsageError(f"--class-weight: expected balanced, got {class_weight!r}.")
     options.check_out(out)
-    from featx import model
+    from featx import fitting
 
     with screen.progress() as progress:
-        fitted = model.fit(
+        fitted = fitting.fit(
             data,
             options.one_extractor(extractors),
             head=head,
@@ -108,7 +111,11 @@ def _text(fitted: "Model", out: Path | None) -> str:
     n_folds = len(next(iter(record["metrics"].values()))["folds"])
     lines = [
         f"{record['head']} on {record['n_features']} features of {record['n_samples']} samples; "
-        + (f"estimated by {n_folds}-fold nested cross-validation" if n_folds > 1 else "scored on the test split"),
+        + (
+            f"estimated by {n_folds}-fold nested cross-validation"
+            if n_folds > 1
+            else "scored on the test split"
+        ),
         "",
         columns(
             [
@@ -124,8 +131,10 @@ def _text(fitted: "Model", out: Path | None) -> str:
             for one in record["per_class"]
         ]
         lines += ["", columns(rows, header=["class", "precision", "recall", "f1", "samples"])]
-    best = ", ".join(f"{name}={value:g}" if isinstance(value, float) else f"{name}={value}"
-                     for name, value in record["best_params"].items())
+    best = ", ".join(
+        f"{name}={value:g}" if isinstance(value, float) else f"{name}={value}"
+        for name, value in record["best_params"].items()
+    )
     if best:
         lines += ["", f"chosen for the final fit: {best}"]
     if out is not None:
@@ -134,4 +143,8 @@ def _text(fitted: "Model", out: Path | None) -> str:
 
 
 def _score(scores: dict[str, Any]) -> str:
-    return f"{scores['mean']:.3f} +- {scores['std']:.3f}" if len(scores["folds"]) > 1 else f"{scores['mean']:.3f}"
+    return (
+        f"{scores['mean']:.3f} +- {scores['std']:.3f}"
+        if len(scores["folds"]) > 1
+        else f"{scores['mean']:.3f}"
+    )

@@ -12,13 +12,17 @@ from featx.errors import UsageError
 __all__ = ["app"]
 
 app = typer.Typer(
-    no_args_is_help=True, help="List backbones, descriptors and heads that can be named.", rich_markup_mode=None
+    no_args_is_help=True,
+    help="List backbones, descriptors and heads that can be named.",
+    rich_markup_mode=None,
 )
 
 Pattern = Annotated[
     str | None,
     typer.Argument(
-        metavar="[PATTERN]", help="Only names that match, such as 'resnet*' or a part of one.", show_default=False
+        metavar="[PATTERN]",
+        help="Only names that match, such as 'resnet*' or a part of one.",
+        show_default=False,
     ),
 ]
 
@@ -104,7 +108,7 @@ def list_heads(
     screen = Screen(as_json=as_json, quiet=quiet, verbose=verbose)
     from featx.evaluation import head_names, load_head
 
-    heads = {}
+    heads: dict[str, dict[str, Any]] = {}
     for name in _matching(head_names(), pattern):
         head = load_head(name)
         heads[name] = {
@@ -112,9 +116,7 @@ def list_heads(
             "steps": [type(step).__name__ for _, step in head.pipeline.steps],
             "candidates": len(head.candidates),
         }
-    rows = [
-        [name, one["task"], one["candidates"], " > ".join(one["steps"])] for name, one in heads.items()
-    ]
+    rows = [[name, one["task"], one["candidates"], " > ".join(one["steps"])] for name, one in heads.items()]
     screen.result(
         {"names": list(heads), "heads": heads}, columns(rows, header=["head", "task", "candidates", "steps"])
     )

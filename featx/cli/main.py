@@ -78,6 +78,6 @@ def _complain(message: str, exit_code: int) -> int:
     return exit_code
 
 
-def _terminate(number: int, frame: FrameType | None) -> None:
+def _terminate(number: int, _frame: FrameType | None) -> None:
     # Unwinds through the engine, which publishes what it has.
     sys.exit(128 + number)

@@ -59,7 +59,10 @@ Json = Annotated[
     bool, typer.Option("--json", help="One JSON object on standard output.", rich_help_panel=_COMMON)
 ]
 Verbose = Annotated[
-    int, typer.Option("-v", "--verbose", count=True, help="Say more.", rich_help_panel=_COMMON, show_default=False)
+    int,
+    typer.Option(
+        "-v", "--verbose", count=True, help="Say more.", rich_help_panel=_COMMON, show_default=False
+    ),
 ]
 Quiet = Annotated[
     bool, typer.Option("-q", "--quiet", help="Only results and errors.", rich_help_panel=_COMMON)
@@ -141,7 +144,9 @@ def check_out(out: Path | None) -> None:
     UsageError
     """
     if out is not None and not out.absolute().parent.is_dir():
-        raise UsageError(f"cannot write '{out}': there is no folder '{out.absolute().parent}'. Make it first.")
+        raise UsageError(
+            f"cannot write '{out}': there is no folder '{out.absolute().parent}'. Make it first."
+        )
 
 
 def one_extractor(texts: list[str]) -> str:

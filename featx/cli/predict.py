@@ -107,7 +107,11 @@ def predict(
         if out is not None:
             screen.remark(f"wrote {count} predictions to {out}")
         if scores:
-            screen.remark(columns([[name, f"{value:.3f}"] for name, value in scores.items()], header=["metric", "score"]))
+            screen.remark(
+                columns(
+                    [[name, f"{value:.3f}"] for name, value in scores.items()], header=["metric", "score"]
+                )
+            )
 
 
 @contextmanager
@@ -122,7 +126,7 @@ def _table(out: Path | None, as_json: bool) -> Iterator[TextIO | None]:
             yield stream
             stream.flush()
             os.fsync(stream.fileno())
-        os.replace(temporary, out)
+        temporary.replace(out)
     finally:
         temporary.unlink(missing_ok=True)
 
@@ -169,4 +173,6 @@ def _scores(fitted: "Model", truth: list[Any], labels: list[Any], screen: Screen
             f"({', '.join(map(str, classes.tolist()[:5]))})"
         )
         return {}
-    return score_predictions(expected, np.asarray([labels[index] for index in known]), task=fitted.record["task"])
+    return score_predictions(
+        expected, np.asarray([labels[index] for index in known]), task=fitted.record["task"]
+    )

@@ -69,7 +69,10 @@ def columns(rows: Sequence[Sequence[object]], *, header: Sequence[str]) -> str:
     """Return rows as aligned text, numbers to the right."""
     cells = [list(header), *[["" if cell is None else str(cell) for cell in row] for row in rows]]
     widths = [max(len(row[index]) for row in cells) for index in range(len(header))]
-    right = [bool(rows) and all(isinstance(row[index], int | float) for row in rows) for index in range(len(header))]
+    right = [
+        bool(rows) and all(isinstance(row[index], int | float) for row in rows)
+        for index in range(len(header))
+    ]
     return "\n".join(
         "  ".join(
             cell.rjust(width) if to_right else cell.ljust(width)

@@ -1,18 +1,10 @@
 """The work of filling caches with what is missing."""
 
+from featx.engine.estimate import Estimate, estimate
 from featx.engine.identify import identify, read_extractors
-from featx.engine.run import (
-    Estimate,
-    Failure,
-    OnError,
-    Outcome,
-    Progress,
-    Run,
-    Settings,
-    estimate,
-    look_up,
-    run,
-)
+from featx.engine.outcome import Failure, Outcome, Progress, Run
+from featx.engine.run import look_up, run
+from featx.engine.settings import OnError, Settings, SettingsKeywords
 
 __all__ = [
     "Estimate",
@@ -22,6 +14,7 @@ __all__ = [
     "Progress",
     "Run",
     "Settings",
+    "SettingsKeywords",
     "estimate",
     "identify",
     "look_up",

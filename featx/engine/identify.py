@@ -132,7 +132,7 @@ def _absolute(request: Request) -> Request:
     weights = request.options.get("weights", "")
     if os.sep not in weights and not weights.endswith((".pth", ".pt", ".safetensors")):
         return request
-    options = {**request.options, "weights": os.path.abspath(os.path.expanduser(weights))}
+    options = {**request.options, "weights": str(Path(weights).expanduser().absolute())}
     return replace(request, keys=tuple(sorted(options.items())))
 
 

@@ -1,31 +1,25 @@
-"""One run: fill the stores of some extractors with the vectors that are missing for some samples, and say what it did."""
+"""One run: compute the vectors that are missing, keep them, and say what was done."""
 
-import logging
 import os
 import time
 import warnings
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, get_args
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from featx.cache import FAILED, MISSING, Hints, Store, turn
 from featx.engine.identify import load
+from featx.engine.outcome import Failure, Outcome, Progress, Run
 from featx.engine.plan import Keys, Task, known_keys, missing_rows, open_tasks
-from featx.engine.runtime import (
-    PrecisionChoice,
-    RuntimeChoice,
-    TorchRuntime,
-    choose_device,
-    choose_runtime,
-    default_batch_size,
-)
+from featx.engine.runtime import TorchRuntime, choose_device, choose_runtime, default_batch_size
+from featx.engine.settings import Settings
 from featx.engine.stages import STAGES, StageClock, Station, Writer, prepare_rows
-from featx.errors import DecodeError, ExtractionError, FeatxError, SampleIOError, UsageError
+from featx.errors import DecodeError, ExtractionError, FeatxError, SampleIOError
 from featx.extractors.descriptor_source import DescriptorExtractor
 from featx.extractors.spec import Request
 from featx.samples import SampleTable, key_of
@@ -33,178 +27,10 @@ from featx.samples import SampleTable, key_of
 if TYPE_CHECKING:
     from featx.extractors.module import ModuleExtractor
 
-__all__ = ["Estimate", "Failure", "OnError", "Outcome", "Progress", "Run", "Settings", "estimate", "look_up", "run"]
-
-_log = logging.getLogger(__name__)
-
-OnError = Literal["raise", "record"]
+__all__ = ["look_up", "run"]
 
 _JUDGED_FROM = 100
 """Samples from which on the share of failures is judged; among fewer, one broken file would already be too many."""
-_ESTIMATED_ON = 64
-
-
-@dataclass(frozen=True)
-class Settings:
-    """How a run goes about its work; none of it changes what a vector is, but for precision.
-
-    Attributes
-    ----------
-    device : str
-        ``auto``, ``cpu``, ``mps``, ``cuda`` or ``cuda:N``.
-    runtime : {"auto", "torch"}
-    precision : {"auto", "float32", "float16", "bfloat16"}
-    batch_size : int or None
-        Images in one forward pass; None for 32, and 128 on CUDA.
-    workers : int or None
-        Threads that read and decode; None for one per core.
-    on_error : {"raise", "record"}
-        Whether the first sample without a vector ends the run, or is recorded and left out.
-    max_error_rate : float
-        Share of failed samples, 0 to 1, above which a recording run of at least 100 samples fails at its end.
-    stall_seconds : float
-        How long one sample may take to read and decode.
-    """
-
-    device: str = "auto"
-    runtime: RuntimeChoice = "auto"
-    precision: PrecisionChoice = "auto"
-    batch_size: int | None = None
-    workers: int | None = None
-    on_error: OnError = "raise"
-    max_error_rate: float = 0.01
-    stall_seconds: float = 300.0
-
-    def __post_init__(self) -> None:
-        if self.on_error not in get_args(OnError):
-            raise UsageError(f"on_error: expected one of {', '.join(get_args(OnError))}, got {self.on_error!r}.")
-        for name in ("batch_size", "workers"):
-            value = getattr(self, name)
-            if value is not None and (not isinstance(value, int) or value < 1):
-                raise UsageError(f"{name}: expected a whole number of at least 1, got {value!r}.")
-        if not 0 <= self.max_error_rate <= 1:
-            raise UsageError(f"max_error_rate: expected a share from 0 to 1, got {self.max_error_rate!r}.")
-        if not self.stall_seconds > 0:
-            raise UsageError(f"stall_seconds: expected a positive number, got {self.stall_seconds!r}.")
-
-
-@dataclass(frozen=True)
-class Failure:
-    """A sample without a vector: its row, its id, and why."""
-
-    row: int
-    id: str
-    reason: str
-
-
-@dataclass(frozen=True)
-class Progress:
-    """How far a run is, in samples."""
-
-    done: int
-    total: int
-    failed: int
-
-
-@dataclass(frozen=True)
-class Outcome:
-    """What a run did for one extractor; ``samples = cached + extracted + failed``.
-
-    Attributes
-    ----------
-    task : Task
-    positions : ndarray of shape (n_samples,), int64
-        Where each row's vector is in the task's store; negative where there is none.
-    cached, extracted, failed : int
-        Samples that had a vector (duplicates within the run count here), that got one, that have none.
-    """
-
-    task: Task
-    positions: np.ndarray
-    cached: int
-    extracted: int
-    failed: int
-
-
-@dataclass(frozen=True)
-class Run:
-    """What a run found and did.
-
-    Attributes
-    ----------
-    table : SampleTable
-    keys : Keys
-        Known for every row that could be read.
-    outcomes : tuple of Outcome
-        In the order the extractors were asked for.
-    failures : tuple of Failure
-        Samples that lack a vector of at least one extractor, in the order of the samples.
-    seconds : float
-        From start to last publish.
-    extracting_seconds : float
-        From the first read to the last publish; 0 where nothing was missing.
-    computed : ndarray of shape (n_samples,), bool
-        Rows that a vector was computed for in this run.
-    stages : dict of str to float
-        Busy seconds of ``read``, ``digest``, ``decode``, ``forward`` and ``write``, summed over threads.
-    """
-
-    table: SampleTable
-    keys: Keys
-    outcomes: tuple[Outcome, ...]
-    failures: tuple[Failure, ...]
-    seconds: float
-    extracting_seconds: float
-    computed: np.ndarray
-    stages: dict[str, float]
-
-    @property
-    def extracted(self) -> int:
-        """Samples that got a vector in this run and lack none now."""
-        return int(self.computed[self.good].sum())
-
-    @property
-    def cached(self) -> int:
-        """Samples whose vectors were all there before, or were computed for another row with the same bytes."""
-        return len(self.good) - self.extracted
-
-    @property
-    def good(self) -> np.ndarray:
-        """Rows that have a vector of every extractor: int64, ascending."""
-        good = np.ones(len(self.table), bool)
-        for outcome in self.outcomes:
-            good &= outcome.positions >= 0
-        return np.flatnonzero(good)
-
-    def matrix(self, rows: np.ndarray) -> np.ndarray:
-        """Return features of shape (len(rows), n_features) as float32, the extractors side by side.
-
-        Raises
-        ------
-        CacheError
-            If a shard is gone or damaged.
-        """
-        parts = [
-            outcome.task.store.read(outcome.positions[rows]).astype(np.float32, copy=False)
-            for outcome in self.outcomes
-        ]
-        return parts[0] if len(parts) == 1 else np.hstack(parts)
-
-    @property
-    def bottleneck(self) -> str | None:
-        """The stage that was busy for the largest share of the extracting time, or None where nothing ran."""
-        return max(self.stages, key=self.stages.__getitem__) if any(self.stages.values()) else None
-
-
-@dataclass(frozen=True)
-class Estimate:
-    """What a run would do: rows, bytes and seconds still to come, in all and by extractor."""
-
-    samples: int
-    missing: tuple[int, ...]
-    size_bytes: tuple[int, ...]
-    seconds: float
-    tasks: tuple[Task, ...] = field(repr=False)
 
 
 def run(
@@ -275,50 +101,6 @@ def run(
     done = _summarise(table, keys, tasks, problems, work, seconds=time.monotonic() - started)
     _judge(done, settings)
     return done
-
-
-def estimate(
-    table: SampleTable,
-    asked: "Sequence[Request | ModuleExtractor]",
-    *,
-    cache: Path | None,
-    settings: Settings,
-) -> Estimate:
-    """Say what `run` would do, without writing a vector: every file is digested, some samples are tried for speed.
-
-    Parameters
-    ----------
-    table, asked, cache, settings
-        As for `run`.
-
-    Returns
-    -------
-    Estimate
-        Its seconds extrapolate from at most 64 of the missing samples; building the backbone is not in them.
-    """
-    found = look_up(table, asked, cache=cache, settings=settings)
-    missing, sizes = [], []
-    lacking = np.zeros(len(table), bool)
-    for outcome in found.outcomes:
-        rows = np.flatnonzero(found.keys.known & (outcome.positions == MISSING))
-        _, first = np.unique(found.keys.values[rows], axis=0, return_index=True)
-        lacking[rows[first]] = True
-        missing.append(len(first))
-        spec = outcome.task.spec
-        sizes.append(len(first) * spec.n_features * np.dtype(spec.dtype).itemsize)
-    todo = np.flatnonzero(lacking)
-    seconds = 0.0
-    if len(todo):
-        tried = todo[np.linspace(0, len(todo) - 1, min(len(todo), _ESTIMATED_ON)).astype(int)]
-        trial = run(
-            table.take(tried),
-            asked,
-            cache=None,
-            settings=replace(settings, on_error="record", max_error_rate=1.0),
-        )
-        seconds = trial.extracting_seconds * len(todo) / len(tried)
-    tasks = tuple(outcome.task for outcome in found.outcomes)
-    return Estimate(len(table), tuple(missing), tuple(sizes), seconds, tasks)
 
 
 def look_up(
@@ -415,6 +197,8 @@ def _fill(
         from PIL import Image
 
         warnings.simplefilter("error", Image.DecompressionBombWarning)
+        # Of damage that Pillow reads past (a corrupt EXIF block) nobody could say which sample it was in.
+        warnings.filterwarnings("ignore", category=UserWarning, module=r"PIL\.")
         try:
             for prepared in prepare_rows(
                 table,
@@ -507,9 +291,7 @@ def _summarise(
             reasons.setdefault(row, task.store.reason(keys.values[row].tobytes()))
         n_good = int((positions >= 0).sum())
         n_extracted = work.extracted.get(task.spec.fingerprint, 0)
-        outcomes.append(
-            Outcome(task, positions, n_good - n_extracted, n_extracted, len(table) - n_good)
-        )
+        outcomes.append(Outcome(task, positions, n_good - n_extracted, n_extracted, len(table) - n_good))
     failures = tuple(Failure(row, table.id_at(row), reasons[row]) for row in sorted(reasons))
     return Run(
         table=table,

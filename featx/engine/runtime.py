@@ -2,6 +2,7 @@
 
 import functools
 import os
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import numpy as np
@@ -50,7 +51,7 @@ class TorchRuntime:
 
         self.spec = backbone.spec
         self.device = torch.device(device)
-        self._backbone = backbone.to(self.device, memory_format=torch.channels_last)
+        self._backbone = backbone.to(self.device).to(memory_format=torch.channels_last)
 
     def __call__(self, pixels: np.ndarray) -> np.ndarray:
         """Run one batch.
@@ -183,6 +184,6 @@ def machine_facts() -> dict[str, Any]:
     """Return what decides device and precision under ``auto``, read without importing torch."""
     return {
         "amx": has_amx(),
-        "nvidia": os.path.exists("/dev/nvidiactl"),
+        "nvidia": Path("/dev/nvidiactl").exists(),
         "visible": os.environ.get("CUDA_VISIBLE_DEVICES"),
     }

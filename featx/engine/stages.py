@@ -217,7 +217,11 @@ class Writer:
         self._thread.start()
 
     def write(
-        self, station: int, keys: Sequence[bytes], features: np.ndarray, failures: Sequence[tuple[bytes, str]] = ()
+        self,
+        station: int,
+        keys: Sequence[bytes],
+        features: np.ndarray,
+        failures: Sequence[tuple[bytes, str]] = (),
     ) -> None:
         """Hand over vectors, or failures, of one station; raises what went wrong with earlier ones."""
         self._put((station, keys, features, failures))

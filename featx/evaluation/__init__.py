@@ -1,3 +1,17 @@
 """Judging heads on features: nested cross-validation and the search it needs; it extracts no features."""
 
-__all__: list[str] = []
+from featx.evaluation.cross_validation import Evaluation, SearchResult, cross_validate, search
+from featx.evaluation.heads import Head, head_names, load_head
+from featx.evaluation.scores import MetricScores, score_predictions
+
+__all__ = [
+    "Evaluation",
+    "Head",
+    "MetricScores",
+    "SearchResult",
+    "cross_validate",
+    "head_names",
+    "load_head",
+    "score_predictions",
+    "search",
+]

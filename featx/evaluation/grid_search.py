@@ -222,10 +222,14 @@ def _rising_at_edge(candidates: list[dict[str, Any]], means: list[float], best: 
         values = sorted(line)
         natural_end = value == 0 or (value == 1 and isinstance(value, int))
         if len(values) >= 3 and (
-            (value == values[0] and not natural_end and line[value] > line[values[1]])
-            or (value == values[-1] and line[value] > line[values[-2]])
+            (value == values[0] and not natural_end and line[value] > line[values[1]] + _LEVEL)
+            or (value == values[-1] and line[value] > line[values[-2]] + _LEVEL)
         ):
             yield name
+
+
+# A smaller rise of accuracy or r2 is a plateau.
+_LEVEL = 1e-4
 
 
 def _is_number(value: Any) -> bool:

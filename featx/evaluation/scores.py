@@ -20,7 +20,13 @@ from sklearn.metrics import (
 from featx.evaluation.folds import Fold
 from featx.evaluation.heads import Task
 
-__all__ = ["MetricScores", "baseline_predictions", "scores_by_class", "scores_by_metric"]
+__all__ = [
+    "MetricScores",
+    "baseline_predictions",
+    "score_predictions",
+    "scores_by_class",
+    "scores_by_metric",
+]
 
 
 @dataclass(frozen=True)
@@ -48,8 +54,10 @@ def scores_by_metric(
     predicted : sequence of array
         Each fold's predictions, in the order of its ``test`` rows.
     """
-    score = _classification_scores if task == "classification" else _regression_scores
-    rows = [score(y[fold.test], answer) for fold, answer in zip(folds, predicted, strict=True)]
+    rows = [
+        score_predictions(y[fold.test], answer, task=task)
+        for fold, answer in zip(folds, predicted, strict=True)
+    ]
     result = {}
     for name in rows[0]:
         values = [float(row[name]) for row in rows]
@@ -71,6 +79,12 @@ def scores_by_class(y: NDArray[Any], predicted: NDArray[Any], classes: NDArray[A
         {"class": label, "precision": p, "recall": r, "f1": f, "support": n}
         for label, p, r, f, n in zip(classes.tolist(), *(column.tolist() for column in columns), strict=True)
     ]
+
+
+def score_predictions(y: NDArray[Any], predicted: NDArray[Any], *, task: Task) -> dict[str, float]:
+    """Return the task's metrics of some predictions: accuracy and its kin, or R2 and the errors."""
+    score = _classification_scores if task == "classification" else _regression_scores
+    return {name: float(value) for name, value in score(y, predicted).items()}
 
 
 def _classification_scores(y: NDArray[Any], predicted: NDArray[Any]) -> Mapping[str, float]:

@@ -114,7 +114,9 @@ def plan_layers(
             outputs = body(torch.zeros(1, 3, crop, crop, device=device))
     except (RuntimeError, ValueError, AssertionError, IndexError) as error:
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        raise UsageError(f"{name}: does not take images of {crop} pixels ({reason}). Choose another size.") from error
+        raise UsageError(
+            f"{name}: does not take images of {crop} pixels ({reason}). Choose another size."
+        ) from error
     names = list(layers) or [f"input:{classifier}" if classifier else "output"]
     return tuple(
         _layer(layer, node, outputs[node] if node else outputs, pool, class_token, channels_last)
@@ -158,7 +160,11 @@ def _nodes(module: nn.Module, name: str, layers: Sequence[str], classifier: str 
         if not any(node == layer or node.startswith(f"{layer}.") for node in known):
             modules = {node.rsplit(".", depth)[0] for node in known for depth in range(node.count(".") + 1)}
             close = difflib.get_close_matches(layer, modules, n=4, cutoff=0.4)
-            hint = f"Did you mean {', '.join(close)}?" if close else f"The last ones are {', '.join(known[-4:])}."
+            hint = (
+                f"Did you mean {', '.join(close)}?"
+                if close
+                else f"The last ones are {', '.join(known[-4:])}."
+            )
             raise UsageError(f"{name}: has no layer {layer!r}. {hint}")
     # A module stands for its last node, and one node is one output however often it is named.
     return [layer for layer in layers]
@@ -200,7 +206,11 @@ def _layer(
     channels_last: Callable[[str], bool],
 ) -> Layer:
     if not isinstance(output, Tensor) or output.dim() not in (2, 3, 4):
-        got = f"a tensor of shape {tuple(output.shape)}" if isinstance(output, Tensor) else type(output).__name__
+        got = (
+            f"a tensor of shape {tuple(output.shape)}"
+            if isinstance(output, Tensor)
+            else type(output).__name__
+        )
         raise UsageError(
             f"layer '{layer}': expected maps (n, c, h, w), tokens (n, t, d) or vectors (n, d), got {got}. "
             "Name a layer before or after it."

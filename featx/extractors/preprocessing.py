@@ -57,7 +57,9 @@ class Preprocessing:
                 f"interpolation: expected one of {', '.join(_RESAMPLING)}, got {self.interpolation!r}."
             )
         if self.crop < 1 or self.resize < 1:
-            raise UsageError(f"expected sizes of at least 1 pixel, got resize {self.resize}, crop {self.crop}.")
+            raise UsageError(
+                f"expected sizes of at least 1 pixel, got resize {self.resize}, crop {self.crop}."
+            )
 
     @property
     def fields(self) -> dict[str, Any]:
@@ -72,7 +74,9 @@ class Preprocessing:
         >>> Preprocessing(resize=256, crop=224).with_size(112).resize
         128
         """
-        return Preprocessing(**{**asdict(self), "crop": crop, "resize": round(self.resize * crop / self.crop)})
+        return Preprocessing(
+            **{**asdict(self), "crop": crop, "resize": round(self.resize * crop / self.crop)}
+        )
 
     def apply(self, image: "Image.Image | torch.Tensor") -> np.ndarray:
         """Resize and crop; the scale to mean and std is left to the device that runs the network.

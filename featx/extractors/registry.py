@@ -98,7 +98,9 @@ def load_source(name: str) -> Source:
     if name not in points:
         close = difflib.get_close_matches(name, points, n=3)
         hint = f"Did you mean {', '.join(close)}?" if close else "Install the package that offers it."
-        raise UsageError(f"no source of extractors is called '{name}'; there are {', '.join(sorted(points))}. {hint}")
+        raise UsageError(
+            f"no source of extractors is called '{name}'; there are {', '.join(sorted(points))}. {hint}"
+        )
     try:
         factory = cast(Callable[[], Source], points[name].load())
         return factory()

@@ -14,7 +14,14 @@ from featx.extractors.backbone import Backbone, BackboneOptions, backbone_spec
 from featx.extractors.layers import Layer, plan_layers, tap
 from featx.extractors.preprocessing import Preprocessing
 from featx.extractors.spec import ExtractorSpec, Precision, Request
-from featx.extractors.weights import digest_file, digest_tensors, load_tensors, read_tensors, resolve_path, seeded
+from featx.extractors.weights import (
+    digest_file,
+    digest_tensors,
+    load_tensors,
+    read_tensors,
+    resolve_path,
+    seeded,
+)
 
 __all__ = ["TimmSource"]
 
@@ -88,9 +95,7 @@ class TimmSource:
                 ignored=rf"({names})(\.|$)",
             )
         preprocessing = _preprocessing(module, options)
-        return Backbone(
-            tap(module, _plan(request, module, options, preprocessing)), spec, preprocessing
-        )
+        return Backbone(tap(module, _plan(request, module, options, preprocessing)), spec, preprocessing)
 
 
 def _options(request: Request) -> BackboneOptions:
@@ -114,7 +119,9 @@ def _preprocessing(module: nn.Module, options: BackboneOptions) -> Preprocessing
     config = resolve_model_data_config(module)
     crop = config["input_size"][-1]
     if config["crop_mode"] not in ("center", "squash"):
-        raise UsageError(f"crop mode '{config['crop_mode']}' of these weights is not supported. Choose another tag.")
+        raise UsageError(
+            f"crop mode '{config['crop_mode']}' of these weights is not supported. Choose another tag."
+        )
     preprocessing = Preprocessing(
         resize=int(crop / config["crop_pct"]),
         crop=crop,

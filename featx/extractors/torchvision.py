@@ -267,7 +267,9 @@ def _fetch(member: Any) -> Path:
     _log.warning("downloading %s to %s", member.url, path)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        torch.hub.download_url_to_file(member.url, str(path), expected[1] if expected else None, progress=False)
+        torch.hub.download_url_to_file(
+            member.url, str(path), expected[1] if expected else None, progress=False
+        )
     except (urllib.error.URLError, OSError, RuntimeError) as error:
         raise WeightsError(
             f"weights {member} are not on this machine and could not be downloaded from {member.url} ({error}). "

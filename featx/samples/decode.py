@@ -36,7 +36,7 @@ PIXEL_LIMIT = 89_478_485
 ALPHA_COLOUR = (255, 255, 255)
 """The RGB colour that shows through transparency."""
 
-_FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF")
+_FORMATS = ("JPEG", "PNG", "GIF", "BMP", "WEBP", "TIFF")
 
 DECODE_POLICY: Mapping[str, str | int] = {
     "version": 1,
@@ -111,6 +111,7 @@ def decode_fast(raw: RawSample) -> "torch.Tensor":
         return torch.from_numpy(np.array(to_rgb(image))).permute(2, 0, 1)
     from torchvision.io import ImageReadMode
 
+    _check_size(image)
     try:
         # The operator and not torchvision.io.decode_jpeg, which is the same behind a DeprecationWarning.
         # The copy is for frombuffer, which warns about memory that it may not write to.
@@ -161,10 +162,7 @@ def to_rgb(image: "Image.Image") -> "Image.Image":
     """
     name = getattr(image, "format", None) or "image"
     with _explained(name):
-        if image.width * image.height > PIXEL_LIMIT:
-            raise DecodeError(_too_large(image.width * image.height))
-        if image.width * image.height == 0:
-            raise DecodeError(f"no pixels ({image.width} x {image.height})")
+        _check_size(image)
         image.load()
         # After load(): a PNG may carry its orientation behind the pixels, and for TIFF Pillow's load()
         # turns the pixels itself and forgets the tag.
@@ -175,15 +173,13 @@ def to_rgb(image: "Image.Image") -> "Image.Image":
 
 def _opened(raw: bytes) -> "Image.Image":
     """Read the header; no pixel is decompressed yet."""
-    # Importing the plugins registers the formats; Image.open would import every plugin there is for them.
-    from PIL import Image, TiffImagePlugin, UnidentifiedImageError, WebPImagePlugin
+    from PIL import Image, UnidentifiedImageError
 
-    assert TiffImagePlugin, WebPImagePlugin
     if not raw:
         raise DecodeError("zero bytes")
     with _explained("image header"):
         try:
-            image = Image.open(io.BytesIO(raw), formats=_FORMATS)
+            return Image.open(io.BytesIO(raw), formats=_FORMATS)
         except UnidentifiedImageError as error:
             content = _content(raw)
             if content in _FORMATS:
@@ -191,9 +187,15 @@ def _opened(raw: bytes) -> "Image.Image":
             raise DecodeError(
                 f"not an image (starts like {content})" if content else "not an image"
             ) from error
-        if image.width * image.height > PIXEL_LIMIT:
-            raise DecodeError(_too_large(image.width * image.height))
-        return image
+
+
+def _check_size(image: "Image.Image") -> None:
+    # Pillow's own check only warns up to twice the limit, and its setting belongs to the caller.
+    n_pixels = image.width * image.height
+    if n_pixels > PIXEL_LIMIT:
+        raise DecodeError(_too_large(n_pixels))
+    if n_pixels == 0:
+        raise DecodeError(f"no pixels ({image.width} x {image.height})")
 
 
 def _orientation(image: "Image.Image") -> int:

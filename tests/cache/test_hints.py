@@ -181,11 +181,11 @@ def test_a_hundred_thousand_files_are_looked_up_in_well_under_a_second(tmp_path,
     names = [f"/data/photos/{number:06d}/{'x' * 60}.jpg".encode() for number in range(100_000)]
     with Hints(tmp_path / "hints.sqlite") as hints:
         hints.remember_digests([(name, stat, digest, read_at) for name in names])
-        start = time.perf_counter()
+        start = time.process_time()
         found = hints.digests([(name, stat) for name in names])
-        seconds = time.perf_counter() - start
+        seconds = time.process_time() - start
     assert found == [digest] * len(names)
-    assert seconds < 3  # measured: 0.5 s on two busy cores
+    assert seconds < 3  # of CPU; measured 0.6
 
 
 def test_after_closing_nothing_is_known(tmp_path, old_file):

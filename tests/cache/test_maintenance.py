@@ -7,7 +7,7 @@ import h5py
 import numpy as np
 import pytest
 
-from featx.cache import MISSING, extractor_directory, fingerprint_of, list_extractors, prune, verify
+from featx.cache import MISSING, digest, extractor_directory, fingerprint_of, list_extractors, prune, verify
 from featx.errors import CacheError
 
 
@@ -117,6 +117,22 @@ def test_verify_digests_every_byte_again(cache, folder):
     report = verify(cache)
     assert not report.ok
     assert [(problem.path, problem.removed) for problem in report.problems] == [(path, False)]
+
+
+def test_verify_notices_rot_that_left_no_trace_in_the_state_of_the_file(
+    cache, folder, open_store, monkeypatch
+):
+    path = first_shard(folder)
+    damage(path)
+    found = path.stat()
+    state = (found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns)
+    monkeypatch.setitem(
+        digest._checked, str(path), state
+    )  # as if it had rotted since this process checked it
+    open_store(folder, identity={"name": "tiny"})
+    assert [problem.path for problem in verify(cache).problems] == [path]
+    with pytest.raises(CacheError, match="is damaged"):
+        open_store(folder, identity={"name": "tiny"})
 
 
 def test_repair_deletes_what_is_broken_and_nothing_else(cache, folder, open_store, make_keys):

@@ -166,11 +166,51 @@ def test_the_unchanged_file_is_accepted(add_shard, tmp_path):
     assert (shard.n_features, shard.keys.shape, shard.reason(3)) == (FEATURES, (ROWS, 32), "why")
 
 
+# Each guard by the reason it gives, so that none hides behind another.
+REASONS = {
+    "a soft link": "is a link to somewhere else",
+    "an external link": "is a link to somewhere else",
+    "external storage": "not stored plainly",
+    "a virtual data set": "not stored plainly",
+    "chunks": "not stored plainly",
+    "compression": "not stored plainly",
+    "features inside the header": "not stored plainly",
+    "a group": "is not a data set",
+    "features never written": "declares shape",
+    "a trillion rows": "declares shape",
+    "a product of 2 to the 64": "declares shape",
+    "text of variable length": "has a type that featx never writes",
+    "object references": "has a type that featx never writes",
+    "a fingerprint of variable length": "'fingerprint' is not one text",
+    "several fingerprints": "'fingerprint' is not one text",
+    "an unknown status": "neither 0 nor 1",
+    "failures without reasons": "1 rows failed, but 0 reasons",
+    "thousands of names": "its root does not hold",
+}
+
+
 @pytest.mark.parametrize("variant", VARIANTS)
 def test_a_file_with_a_right_digest_is_refused_for(add_shard, tmp_path, variant):
     path = add_shard(image_of(VARIANTS[variant]), tmp_path)
-    with pytest.raises(DamagedError, match=rf"{path.name}' is not one that featx wrote.*verify --repair"):
+    reason = REASONS.get(variant, "")
+    with pytest.raises(
+        DamagedError, match=rf"{path.name}' is not one that featx wrote.*{reason}.*verify --repair"
+    ):
         read_shard(path)
+
+
+@pytest.mark.parametrize("cut", [1, 24, 47])
+def test_data_that_reaches_beyond_the_file_is_refused(cut):
+    image = image_of()
+    shard = parse_shard(image)
+    end = shard.features_offset + ROWS * FEATURES * 4
+    moved = image[: shard.features_offset] + image[end:]
+    offset = shard.features_offset.to_bytes(8, "little")
+    assert image.count(offset) == 1
+    beyond = image.replace(offset, (len(image) - cut).to_bytes(8, "little"))
+    for mutant in (moved, beyond):
+        with pytest.raises(DamagedError):
+            parse_shard(mutant)
 
 
 def test_a_newer_schema_asks_for_a_newer_featx_and_is_not_called_damaged(add_shard, tmp_path):
@@ -199,7 +239,9 @@ def test_mutated_shards_with_right_digests_are_refused_or_read_within_their_boun
             mutant[random_source.randrange(len(mutant))] = random_source.randrange(256)
         try:
             shard = parse_shard(bytes(mutant))
-            shard.read(np.arange(len(shard.status)))
+            shard.read(
+                np.arange(len(shard.status)), np.empty((len(shard.status), shard.n_features), shard.dtype)
+            )
             outcomes["read"] += 1
         except CacheError:
             outcomes["refused"] += 1

@@ -1,9 +1,6 @@
-import contextlib
 import io
 import json
 import struct
-import subprocess
-import sys
 import threading
 import zlib
 
@@ -12,7 +9,7 @@ import pytest
 from PIL import Image
 
 from featx.errors import DecodeError, UsageError
-from featx.samples import DECODE_POLICY, PIXEL_LIMIT, decode, decode_fast, decoder_versions
+from featx.samples import DECODE_POLICY, decode, decode_fast, decoder_versions
 
 RED, GREEN, BLUE, WHITE, BLACK = (255, 0, 0), (0, 255, 0), (0, 0, 255), (255, 255, 255), (0, 0, 0)
 
@@ -110,8 +107,9 @@ def test_an_orientation_that_does_not_exist_is_ignored(value):
 @pytest.mark.parametrize(
     "junk", [b"", b"\xff" * 40, b"II*\0\xff\xff\xff\x7f", b"II*\0\x08\0\0\0\x09\0\x12\x01"]
 )
-def test_corrupt_exif_leaves_the_picture_as_it_is_stored(junk):
-    raw = saved(Image.fromarray(STORED), "JPEG", exif=b"Exif\0\0" + junk, quality=95, subsampling=0)
+@pytest.mark.parametrize("kind", ["jpeg", "png", "webp"])
+def test_corrupt_exif_leaves_the_picture_as_it_is_stored(kind, junk):
+    raw = ORIENTED[kind](b"Exif\0\0" + junk)
     assert_upright(pixels(raw), 1)
     assert_upright(decode_fast(raw).permute(1, 2, 0).numpy(), 1)
 
@@ -252,125 +250,13 @@ def test_icc_profiles_are_ignored_even_when_they_are_junk():
     assert np.array_equal(pixels(plain), pixels(profiled))
 
 
-def png_bomb(width, height):
-    header = struct.pack(">IIBBBBB", width, height, 8, 0, 0, 0, 0)
-    return (
-        b"\x89PNG\r\n\x1a\n"
-        + png_chunk(b"IHDR", header)
-        + png_chunk(b"IDAT", zlib.compress(b""))
-        + png_chunk(b"IEND", b"")
-    )
-
-
-@pytest.mark.filterwarnings("default::PIL.Image.DecompressionBombWarning")
-@pytest.mark.parametrize(("side", "megapixels"), [(10_000, "100.0"), (20_000, "400.0")])
-def test_the_pixel_limit_is_checked_on_the_header(side, megapixels, recwarn):
-    for how in (decode, decode_fast):
-        with pytest.raises(DecodeError, match=f"{megapixels} megapixels, limit 89.5"):
-            how(png_bomb(side, side))
-
-
-def test_the_pixel_limit_holds_where_bomb_warnings_are_errors():
-    with pytest.raises(DecodeError, match=r"100\.0 megapixels, limit 89\.5"):
-        decode(png_bomb(10_000, 10_000))
-
-
-def test_an_image_just_within_the_limit_gets_past_the_check():
-    with pytest.raises(DecodeError, match=r"truncated|damaged"):
-        decode(png_bomb(9_459, 9_459))  # 89,472,681 pixels, of which none is there
-    assert 9_459**2 <= PIXEL_LIMIT < 9_460**2
-
-
-def test_pillows_own_settings_are_left_alone():
-    from PIL import ImageFile
-
-    before = (Image.MAX_IMAGE_PIXELS, ImageFile.LOAD_TRUNCATED_IMAGES)
-    with pytest.raises(DecodeError):
-        decode(saved(Image.fromarray(photo()), "JPEG")[:300])
-    assert (Image.MAX_IMAGE_PIXELS, ImageFile.LOAD_TRUNCATED_IMAGES) == before == (PIXEL_LIMIT, False)
-
-
 JPEG = saved(Image.fromarray(photo()), "JPEG", quality=95)
 PNG = saved(Image.fromarray(photo()), "PNG")
-TEXT_BOMB = PNG[:33] + png_chunk(b"zTXt", b"k\0\0" + zlib.compress(b"a" * 70_000_000)) + PNG[33:]
-BROKEN = {
-    "empty": (b"", "zero bytes"),
-    "jpeg header": (JPEG[:10], "truncated image header"),
-    "half jpeg": (JPEG[: len(JPEG) * 3 // 4], "truncated JPEG"),
-    "jpeg without its end": (JPEG[:-2], "truncated JPEG"),
-    "png header": (PNG[:20], "truncated or damaged PNG header|truncated image header"),
-    "half png": (PNG[: len(PNG) // 2], "truncated PNG"),
-    "png with a wrong byte": (PNG[: len(PNG) // 2] + b"\xaa\xbb" + PNG[len(PNG) // 2 + 2 :], "damaged PNG"),
-    "text bomb": (TEXT_BOMB, "damaged image header"),
-    "half webp": (saved(Image.fromarray(photo()), "WEBP")[:60], "WEBP|image header"),
-    "half gif": (saved(Image.fromarray(photo()), "GIF")[:900], "truncated GIF"),
-    "half bmp": (saved(Image.fromarray(photo()), "BMP")[:900], "truncated BMP"),
-    "half tiff": (saved(Image.fromarray(photo()), "TIFF")[:900], "truncated|damaged"),
-    "html": (b"\n<!DOCTYPE html><html>", "HTML"),
-    "svg": (b"<svg xmlns=", "XML or SVG"),
-    "mp4": (b"\0\0\0\x20ftypisom\0\0\2\0", "MP4"),
-    "jpeg 2000": (b"\0\0\0\x0cjP  \r\n\x87\n", "JPEG 2000"),
-    "avif": (b"\0\0\0\x20ftypavif", "AVIF"),
-    "lfs pointer": (b"version https://git-lfs.github.com/spec/v1\n", "git lfs pull"),
-    "text": (b"hello, this is no picture\n", "text"),
-    "postscript": (b"%!PS-Adobe-3.0 EPSF-3.0\n", "not an image"),
-    "noise": (bytes(range(200, 256)), "^not an image$"),
-}
-
-
-@pytest.mark.filterwarnings("ignore:Truncated File Read:UserWarning")
-@pytest.mark.parametrize("how", [decode, decode_fast])
-@pytest.mark.parametrize("name", BROKEN)
-def test_broken_content_is_refused_with_one_short_reason(name, how):
-    raw, reason = BROKEN[name]
-    with pytest.raises(DecodeError, match=reason) as caught:
-        how(raw)
-    message = str(caught.value)
-    assert message.isprintable()
-    assert len(message) < 150
-    assert "0x" not in message
-    assert "/" not in message
-
-
-def test_a_damaged_png_does_not_end_the_process():
-    # In a process of its own, because that is what a segmentation fault takes with it.
-    program = (
-        "import io, sys\n"
-        "from featx.samples import decode_fast\n"
-        "from featx.errors import DecodeError\n"
-        "try: decode_fast(sys.stdin.buffer.read())\n"
-        "except DecodeError: print('refused')\n"
-    )
-    raw, _ = BROKEN["png with a wrong byte"]
-    done = subprocess.run([sys.executable, "-c", program], input=raw, capture_output=True, timeout=120)
-    assert (done.returncode, done.stdout) == (0, b"refused\n"), done.stderr
 
 
 def test_trailing_garbage_and_a_wrong_extension_do_no_harm():
     assert np.array_equal(pixels(JPEG + b"\0garbage" * 50), pixels(JPEG))
     assert np.array_equal(pixels(PNG), photo())
-
-
-def test_fuzzed_files_decode_or_fail_as_a_decode_error():
-    random = np.random.default_rng(0)
-    sources = [
-        JPEG,
-        PNG,
-        *(saved(Image.fromarray(photo(16, 16)), kind) for kind in ("GIF", "BMP", "TIFF", "WEBP")),
-    ]
-    for trial in range(300):
-        raw = bytearray(sources[trial % len(sources)])
-        for _ in range(3):
-            raw[random.integers(len(raw))] = random.integers(256)
-        for how in (decode, decode_fast):
-            with contextlib.suppress(DecodeError):
-                how(bytes(raw))
-
-
-def test_other_formats_are_refused_even_though_pillow_reads_them():
-    for kind in ("PPM", "TGA", "ICO", "PDF", "EPS", "PCX"):
-        with pytest.raises(DecodeError, match="not an image"):
-            decode(saved(Image.fromarray(photo()), kind))
 
 
 @pytest.mark.parametrize("size", [(1, 1), (1, 5000), (5000, 1)])

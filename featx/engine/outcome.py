@@ -1,0 +1,118 @@
+"""What a run found and did, as records; the work itself is in `run.py`."""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from featx.engine.plan import Keys, Task
+from featx.samples import SampleTable
+
+__all__ = ["Failure", "Outcome", "Progress", "Run"]
+
+
+@dataclass(frozen=True)
+class Failure:
+    """A sample without a vector: its row, its id, and why."""
+
+    row: int
+    id: str
+    reason: str
+
+
+@dataclass(frozen=True)
+class Progress:
+    """How far a run is, in samples."""
+
+    done: int
+    total: int
+    failed: int
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a run did for one extractor; ``samples = cached + extracted + failed``.
+
+    Attributes
+    ----------
+    task : Task
+    positions : ndarray of shape (n_samples,), int64
+        Where each row's vector is in the task's store; negative where there is none.
+    cached, extracted, failed : int
+        Samples that had a vector (duplicates within the run count here), that got one, that have none.
+    """
+
+    task: Task
+    positions: np.ndarray
+    cached: int
+    extracted: int
+    failed: int
+
+
+@dataclass(frozen=True)
+class Run:
+    """What a run found and did.
+
+    Attributes
+    ----------
+    table : SampleTable
+    keys : Keys
+        Known for every row that could be read.
+    outcomes : tuple of Outcome
+        In the order the extractors were asked for.
+    failures : tuple of Failure
+        Samples that lack a vector of at least one extractor, in the order of the samples.
+    seconds : float
+        From start to last publish.
+    extracting_seconds : float
+        From the first read to the last publish; 0 where nothing was missing.
+    computed : ndarray of shape (n_samples,), bool
+        Rows that a vector was computed for in this run.
+    stages : dict of str to float
+        Busy seconds of ``read``, ``digest``, ``decode``, ``forward`` and ``write``, summed over threads.
+    """
+
+    table: SampleTable
+    keys: Keys
+    outcomes: tuple[Outcome, ...]
+    failures: tuple[Failure, ...]
+    seconds: float
+    extracting_seconds: float
+    computed: np.ndarray
+    stages: dict[str, float]
+
+    @property
+    def extracted(self) -> int:
+        """Samples that got a vector in this run and lack none now."""
+        return int(self.computed[self.good].sum())
+
+    @property
+    def cached(self) -> int:
+        """Samples whose vectors were all there before, or were computed for another row with the same bytes."""
+        return len(self.good) - self.extracted
+
+    @property
+    def good(self) -> np.ndarray:
+        """Rows that have a vector of every extractor: int64, ascending."""
+        good = np.ones(len(self.table), bool)
+        for outcome in self.outcomes:
+            good &= outcome.positions >= 0
+        return np.flatnonzero(good)
+
+    def matrix(self, rows: np.ndarray) -> np.ndarray:
+        """Return features of shape (len(rows), n_features) as float32, the extractors side by side.
+
+        Raises
+        ------
+        CacheError
+            If a shard is gone or damaged.
+        """
+        parts = [
+            outcome.task.store.read(outcome.positions[rows]).astype(np.float32, copy=False)
+            for outcome in self.outcomes
+        ]
+        return parts[0] if len(parts) == 1 else np.hstack(parts)
+
+    @property
+    def bottleneck(self) -> str | None:
+        """The stage that was busy for the largest share of the extracting time, or None where nothing ran."""
+        return max(self.stages, key=self.stages.__getitem__) if any(self.stages.values()) else None

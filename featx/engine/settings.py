@@ -1,0 +1,70 @@
+"""How a run goes about its work, checked once."""
+
+from dataclasses import dataclass
+from typing import Literal, TypedDict, get_args
+
+from featx.engine.runtime import PrecisionChoice, RuntimeChoice
+from featx.errors import UsageError
+
+__all__ = ["OnError", "Settings", "SettingsKeywords"]
+
+OnError = Literal["raise", "record"]
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How a run goes about its work; none of it changes what a vector is, but for precision.
+
+    Attributes
+    ----------
+    device : str
+        ``auto``, ``cpu``, ``mps``, ``cuda`` or ``cuda:N``.
+    runtime : {"auto", "torch"}
+    precision : {"auto", "float32", "float16", "bfloat16"}
+    batch_size : int or None
+        Images in one forward pass; None for 32, and 128 on CUDA.
+    workers : int or None
+        Threads that read and decode; None for one per core.
+    on_error : {"raise", "record"}
+        Whether the first sample without a vector ends the run, or is recorded and left out.
+    max_error_rate : float
+        Share of failed samples, 0 to 1, above which a recording run of at least 100 samples fails at its end.
+    stall_seconds : float
+        How long one sample may take to read and decode.
+    """
+
+    device: str = "auto"
+    runtime: RuntimeChoice = "auto"
+    precision: PrecisionChoice = "auto"
+    batch_size: int | None = None
+    workers: int | None = None
+    on_error: OnError = "raise"
+    max_error_rate: float = 0.01
+    stall_seconds: float = 300.0
+
+    def __post_init__(self) -> None:
+        if self.on_error not in get_args(OnError):
+            raise UsageError(
+                f"on_error: expected one of {', '.join(get_args(OnError))}, got {self.on_error!r}."
+            )
+        for name in ("batch_size", "workers"):
+            value = getattr(self, name)
+            if value is not None and (not isinstance(value, int) or value < 1):
+                raise UsageError(f"{name}: expected a whole number of at least 1, got {value!r}.")
+        if not 0 <= self.max_error_rate <= 1:
+            raise UsageError(f"max_error_rate: expected a share from 0 to 1, got {self.max_error_rate!r}.")
+        if not self.stall_seconds > 0:
+            raise UsageError(f"stall_seconds: expected a positive number, got {self.stall_seconds!r}.")
+
+
+class SettingsKeywords(TypedDict, total=False):
+    """The fields of `Settings` as keywords."""
+
+    device: str
+    runtime: RuntimeChoice
+    precision: PrecisionChoice
+    batch_size: int | None
+    workers: int | None
+    on_error: OnError
+    max_error_rate: float
+    stall_seconds: float

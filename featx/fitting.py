@@ -1,0 +1,124 @@
+"""From labelled samples to a fitted model: extract, estimate, search, fit on all."""
+
+import importlib.metadata
+import os
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import asdict
+from typing import Any, Unpack
+
+import numpy as np
+
+from featx.engine import Progress, SettingsKeywords, read_extractors
+from featx.errors import UsageError
+from featx.evaluation import cross_validate, load_head, search
+from featx.features import extract
+from featx.model import Model
+from featx.samples import read_samples
+
+__all__ = ["fit"]
+
+_VERSIONS = ("featx", "scikit-learn", "skops", "numpy", "torch", "torchvision", "Pillow")
+
+
+def fit(
+    samples: Any,
+    extractors: Any,
+    *,
+    head: Any = "logreg",
+    cv: int = 5,
+    cache: str | os.PathLike[str] | None = None,
+    labels: Any = None,
+    groups: Any = None,
+    class_weight: Mapping[Any, float] | str | None = None,
+    random_state: int | None = 0,
+    n_jobs: int | None = None,
+    progress: Callable[[Progress], None] | None = None,
+    **settings: Unpack[SettingsKeywords],
+) -> Model:
+    """Extract features, estimate by nested cross-validation, search the head's grid, fit on all.
+
+    Parameters
+    ----------
+    samples : SampleTable, path, list of paths, arrays, images, DataFrame or torch Dataset
+        Everything that `featx.read_samples` takes, with labels; rows without one are left out.
+    extractors : str, ModuleExtractor, or list of these
+        ``"resnet50"``, ``"resnet50+hog"``.
+    head : str, path or scikit-learn estimator, default="logreg"
+        A recipe's name, the path of a user's own recipe, or an unfitted estimator.
+    cv : int
+        Folds of the outer and the inner cross-validation.
+    cache : path, optional
+        Folder that keeps the vectors; None keeps them in memory only.
+    labels, groups : array-like of shape (n_samples,), optional
+        Override what the samples bring.
+    class_weight : mapping or "balanced", optional
+        Given to the head.
+    random_state : int or None
+        Seed of folds and head.
+    n_jobs : int, optional
+        Processes of the search, as scikit-learn counts them.
+    progress : callable, optional
+        Called with a `featx.engine.Progress` while features are extracted.
+    **settings
+        Fields of `featx.engine.Settings`.
+
+    Returns
+    -------
+    Model
+        Where the samples come with a ``split`` column, rows marked ``test`` were scored and never fitted on.
+
+    Raises
+    ------
+    UsageError
+        For samples without usable labels, or a head that does not suit them.
+    FeatxError
+        Whatever `featx.extract` raises.
+    """
+    table = read_samples(samples, labels=labels, groups=groups)
+    recipe = load_head(head, class_weight=class_weight, random_state=random_state)
+    labelled = table.labelled
+    if not labelled.any():
+        raise UsageError(
+            "fit: the samples have no labels. Use a folder of class folders, a manifest with a column 'label', "
+            "or pass labels."
+        )
+    asked = read_extractors(extractors)
+    features = extract(
+        table if labelled.all() else table.take(labelled), asked, cache=cache, progress=progress, **settings
+    )
+    assert features.y is not None
+    shared: dict[str, Any] = {
+        "cv": cv,
+        "groups": features.groups,
+        "splits": features.splits,
+        "keys": features.keys,
+        "n_jobs": n_jobs,
+        "random_state": random_state,
+    }
+    evaluation = cross_validate(features.X, features.y, recipe, **shared)
+    found = search(features.X, features.y, recipe, **shared)
+    notes = list(dict.fromkeys([*evaluation.notes, *found.notes]))
+    if not labelled.all():
+        notes.append(f"{int((~labelled).sum())} samples have no label and were left out.")
+    record = {
+        "created": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+        "task": recipe.task,
+        "head": recipe.name,
+        "best_params": {name: _plain(value) for name, value in found.best_params.items()},
+        "classes": [_plain(value) for value in evaluation.classes],
+        "extractors": [spec.to_json() | {"fingerprint": spec.fingerprint} for spec in features.specs],
+        "n_samples": len(features.y),
+        "n_features": features.X.shape[1],
+        "failed": [{"id": failure.id, "reason": failure.reason} for failure in features.failures],
+        "metrics": {name: asdict(scores) for name, scores in evaluation.metrics.items()},
+        "baseline": {name: asdict(scores) for name, scores in evaluation.baseline.items()},
+        "per_class": evaluation.per_class,
+        "notes": notes,
+        "versions": {name: importlib.metadata.version(name) for name in _VERSIONS},
+    }
+    return Model(found.estimator, asked=asked, specs=features.specs, record=record, evaluation=evaluation)
+
+
+def _plain(value: Any) -> Any:
+    return value.item() if isinstance(value, np.generic) else value

@@ -1,0 +1,124 @@
+import numpy as np
+import pytest
+from sklearn.linear_model import LogisticRegression, Ridge
+from sklearn.model_selection import GridSearchCV, StratifiedKFold
+from sklearn.neighbors import KNeighborsClassifier
+from sklearn.svm import SVC
+from threadpoolctl import threadpool_limits
+
+from featx.errors import UsageError
+from featx.evaluation.folds import whole_fold
+from featx.evaluation.grid_search import choose, fit, fit_and_predict, notes
+from featx.evaluation.heads import Head, load_head
+
+
+@pytest.fixture(autouse=True)
+def one_blas_thread():
+    """As featx fits; two threads on matrices this small are many times slower on a busy machine."""
+    with threadpool_limits(limits=1):
+        yield
+
+
+def noisy_classes(n=120, d=15, seed=0):
+    rng = np.random.default_rng(seed)
+    y = np.repeat([0, 1, 2], n // 3)
+    return rng.normal(size=(n, d)) + 0.5 * y[:, None] * (np.arange(d) < 3), y
+
+
+def one_fold(y, task="classification"):
+    return [whole_fold(y, task=task, cv=5, groups=None, search=True, random_state=0)]
+
+
+def searched(X, y, pipeline, grid, *, task="classification", n_jobs=None):
+    head = Head("head", pipeline, grid, task)
+    choices = choose(X, y, head, one_fold(y, task), n_jobs=n_jobs)
+    return head, choices
+
+
+@pytest.mark.parametrize("name", ["logreg", "svm", "knn", "ridge"])
+def test_the_choice_is_that_of_grid_search_cv(name):
+    X, y = noisy_classes()
+    head = load_head(name)
+    cv = StratifiedKFold(5, shuffle=True, random_state=0)
+    expected = GridSearchCV(head.pipeline, head.grid, cv=cv).fit(X, y)
+    (choice,) = choose(X, y, head, one_fold(y), n_jobs=None)
+    assert choice.params == expected.best_params_
+    assert choice.score == pytest.approx(expected.best_score_)
+
+
+def test_of_equal_candidates_the_first_wins_and_a_plateau_is_no_edge():
+    X, y = noisy_classes()
+    head, (choice,) = searched(X, y, SVC(kernel="linear"), {"gamma": [3.0, 2.0, 1.0]})
+    assert choice.params == {"gamma": 3.0}
+    assert notes(head, [choice], []) == []
+
+
+@pytest.mark.parametrize(
+    ("alphas", "said"),
+    [
+        ([0.1, 1.0, 10.0], ["the best alpha, 10, lies at the edge of the grid: a better one may lie beyond"]),
+        ([1e9, 1e10, 1e11], []),  # the score has levelled
+        ([0.1, 10.0], []),  # two values are no range
+    ],
+)
+def test_a_best_value_at_the_edge_is_said_when_a_better_one_may_lie_beyond(alphas, said):
+    rng = np.random.default_rng(0)
+    X, y = rng.normal(size=(40, 60)), rng.normal(size=40)
+    head, choices = searched(X, y, Ridge(), {"alpha": alphas}, task="regression")
+    assert choices[0].params["alpha"] == alphas[-1]
+    assert notes(head, choices, []) == said
+
+
+def test_the_edge_of_a_natural_limit_is_not_said():
+    rng = np.random.default_rng(0)
+    # Pairs of twins among strangers: one neighbour is best and there are no fewer.
+    centres = rng.normal(size=(10, 30))
+    X = np.repeat(centres, 2, axis=0) + 0.01 * rng.normal(size=(20, 30))
+    y = np.repeat(rng.permutation(np.repeat([0, 1], 5)), 2)
+    head, (choice,) = searched(X, y, KNeighborsClassifier(), {"n_neighbors": [5, 3, 1]})
+    assert choice.params == {"n_neighbors": 1}
+    assert choice.score < 1
+    assert notes(head, [choice], []) == []
+
+
+@pytest.mark.parametrize("n_jobs", [None, 2])
+def test_fits_that_do_not_converge_are_counted_in_every_process_and_never_raised(n_jobs):
+    X, y = noisy_classes()
+    pipeline = LogisticRegression(C=1e3, tol=1e-12)
+    head, choices = searched(X, y, pipeline, {"max_iter": [2000, 1]}, n_jobs=n_jobs)
+    head = Head("head", pipeline, {}, "classification")
+    _, log = fit(X, y, head, {"max_iter": 1}, np.arange(len(y)))
+    (note,) = notes(head, choices, [log])
+    assert note.startswith(
+        "6 of 11 fits did not converge, 1 of them with the parameters chosen: lbfgs failed"
+    )
+    assert "\n" not in note
+
+
+def test_candidates_that_cannot_be_fitted_are_passed_over_and_said():
+    X, y = noisy_classes(30)
+    head, (choice,) = searched(X, y, KNeighborsClassifier(), {"n_neighbors": [50, 5]})
+    assert choice.params == {"n_neighbors": 5}
+    (note,) = notes(head, [choice], [])
+    assert note.startswith(
+        "5 of 10 fits of head failed, so their parameters were passed over: Expected n_neigh"
+    )
+
+
+def test_when_no_candidate_can_be_fitted_that_is_an_error():
+    X, y = noisy_classes(30)
+    with pytest.raises(UsageError, match="'head' cannot be fitted with any parameters of its grid: Expected"):
+        searched(X, y, KNeighborsClassifier(), {"n_neighbors": [50, 60]})
+    head = Head("head", KNeighborsClassifier(), {}, "classification")
+    folds = one_fold(y)
+    folds[0] = type(folds[0])(folds[0].train, np.arange(3), [])
+    (choice,) = choose(X, y, head, folds, n_jobs=None)
+    choice.params["n_neighbors"] = 99
+    with pytest.raises(UsageError, match="'head' cannot be fitted with n_neighbors=99: Expected n_neighbors"):
+        fit_and_predict(X, y, head, folds, [choice], n_jobs=None)
+
+
+def test_a_head_without_a_grid_is_not_searched():
+    X, y = noisy_classes()
+    (choice,) = choose(X, y, load_head("centroid"), one_fold(y), n_jobs=None)
+    assert (choice.params, choice.score, choice.logs) == ({}, None, [])
