@@ -1,26 +1,20 @@
 """`Extractor`: frozen extractors as a scikit-learn transformer."""
 
+import functools
 import os
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from sklearn.base import BaseEstimator, TransformerMixin
 
-from featx.engine import Settings, identify, read_extractors, run
+from featx.engine import OpenCache, Settings, identify, read_extractors, run
 from featx.engine.runtime import PrecisionChoice, RuntimeChoice
 from featx.features import feature_names
 from featx.samples import read_samples
 
-if TYPE_CHECKING:
-    from featx.cache import Store
-
 __all__ = ["Extractor"]
-
-_STORES: "dict[str, Store]" = {}
-"""Stores that this process has open, so that folds and clones read the shards once. With ``cache=None`` they are
-where the vectors themselves live until the process ends."""
 
 
 class Extractor(TransformerMixin, BaseEstimator):
@@ -112,9 +106,7 @@ class Extractor(TransformerMixin, BaseEstimator):
         UsageError, WeightsError
             If a name, option or weights file is not usable.
         """
-        from featx.cache import Hints
-
-        with Hints(None if self.cache is None else Path(self.cache) / "hints.sqlite") as hints:
+        with self._opened().hints as hints:
             self.specs_ = tuple(
                 identify(one, device=self.device, precision=self.precision, hints=hints)
                 for one in self._asked()
@@ -150,7 +142,7 @@ class Extractor(TransformerMixin, BaseEstimator):
                 workers=self.workers,
                 stall_seconds=self.stall_seconds,
             ),
-            stores=_STORES,
+            opened=self._opened(),
             take_turns=True,
         )
         return done.matrix(done.good)
@@ -183,6 +175,9 @@ class Extractor(TransformerMixin, BaseEstimator):
         tags.input_tags.string = True
         return tags
 
+    def _opened(self) -> OpenCache:
+        return _opened(None if self.cache is None else Path(self.cache).absolute())
+
     def _asked(self) -> Any:
         weights = None if self.weights is None else os.fspath(self.weights)
         return read_extractors(
@@ -194,3 +189,12 @@ class Extractor(TransformerMixin, BaseEstimator):
             size=self.size,
             pixels=self.pixels,
         )
+
+
+@functools.cache
+def _opened(cache: Path | None) -> OpenCache:
+    """Return the cache as this process has it open, so that folds and clones read its shards once.
+
+    Without a folder this is where the vectors themselves live, until the process ends.
+    """
+    return OpenCache(cache)

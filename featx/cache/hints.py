@@ -17,6 +17,7 @@ __all__ = ["Hints"]
 logger = logging.getLogger(__name__)
 
 _T = TypeVar("_T")
+_RECENT = 50_000  # paths kept in memory, about 10 MB
 _RACY_SECONDS = 2.0  # a file may change again within one tick of its clock, leaving no trace
 _TIMEOUT_SECONDS = 2.0
 _BATCH = 900  # SQLite's oldest limit of variables in one statement is 999
@@ -36,20 +37,26 @@ class Hints:
     Parameters
     ----------
     path : Path or None
-        The file, created by the first thing to remember; None remembers nothing.
+        The file, created by the first thing to remember; None keeps hints in memory only.
+
+    Notes
+    -----
+    The most recent hints are also kept in memory, for folds that ask for the same files again and again.
 
     Examples
     --------
-    >>> with Hints(None) as hints:
-    ...     hints.remember_identity("hog", {"name": "hog"})
-    ...     print(hints.identity("hog"))
-    None
+    >>> hints = Hints(None)
+    >>> hints.remember_identity("hog", {"name": "hog"})
+    >>> hints.identity("hog")
+    {'name': 'hog'}
     """
 
     def __init__(self, path: Path | None) -> None:
         self.path = path
         self._lock = threading.Lock()
         self._connection: sqlite3.Connection | None = None
+        self._recent_digests: dict[bytes, tuple[bytes, bytes]] = {}
+        self._recent_identities: dict[str, dict[str, Any]] = {}
         self._absent = path is None
         self._replaced = False
         self._warned = False
@@ -67,11 +74,18 @@ class Hints:
         list of bytes or None
             SHA-256 of each file; None where it is not known for this very inode, size, mtime and ctime.
         """
-        names = [os.fsencode(path) for path, _ in files]
+        states = [(os.fsencode(path), _state(stat)) for path, stat in files]
+        recent = [self._recent_digests.get(name, (b"", None)) for name, _ in states]
+        answers = [
+            digest if found == state else None
+            for (_, state), (found, digest) in zip(states, recent, strict=True)
+        ]
+        unknown = [position for position, digest in enumerate(answers) if digest is None]
+        names = [states[position][0] for position in unknown]
         rows: dict[bytes, tuple[Any, ...]] = {}
 
         def look_up(connection: sqlite3.Connection) -> None:
-            for start in range(0, len(files), _BATCH):
+            for start in range(0, len(names), _BATCH):
                 batch = names[start : start + _BATCH]
                 marks = ",".join("?" * len(batch))
                 found = connection.execute(
@@ -79,15 +93,14 @@ class Hints:
                 )
                 rows.update((row[0], row[1:]) for row in found)
 
-        self._attempt(look_up, None, writes=False)
-        answers: list[bytes | None] = []
-        for name, (_, stat) in zip(names, files, strict=True):
-            state = _state(stat)
+        if unknown:
+            self._attempt(look_up, None, writes=False)
+        for position in unknown:
+            name, state = states[position]
             found, digest, checksum = rows.get(name, (None, None, None))
-            sound = (
-                found == state and checksum == _checksum(name, state, digest) and isinstance(digest, bytes)
-            )
-            answers.append(digest if sound else None)
+            if found == state and checksum == _checksum(name, state, digest) and isinstance(digest, bytes):
+                answers[position] = digest
+                self._keep(name, state, digest)
         return answers
 
     def remember_digests(self, files: Sequence[tuple[str | bytes, os.stat_result, bytes, float]]) -> None:
@@ -110,6 +123,8 @@ class Hints:
             with connection:
                 connection.executemany("INSERT OR REPLACE INTO digests VALUES (?, ?, ?, ?)", rows)
 
+        for name, state, digest, _ in rows:
+            self._keep(name, state, digest)
         if rows:
             self._attempt(insert, None, writes=True)
 
@@ -122,16 +137,22 @@ class Hints:
             ).fetchone()
             return tuple(row) if row else None
 
+        if text in self._recent_identities:
+            return self._recent_identities[text]
         spec = _encoded(text)
         row = self._attempt(look_up, None, writes=False)
         if row is None or row[1] != _checksum(spec, row[0]):
             return None
         identity = json.loads(row[0])
-        return identity if isinstance(identity, dict) else None
+        if not isinstance(identity, dict):
+            return None
+        self._recent_identities[text] = identity
+        return identity
 
     def remember_identity(self, text: str, identity: Mapping[str, Any]) -> None:
         """Remember a plain JSON object under a text that names everything it depends on."""
         spec, value = _encoded(text), json.dumps(dict(identity)).encode()
+        self._recent_identities[text] = json.loads(value)
 
         def insert(connection: sqlite3.Connection) -> None:
             with connection:
@@ -141,9 +162,8 @@ class Hints:
         self._attempt(insert, None, writes=True)
 
     def close(self) -> None:
-        """Close the file; what is asked later is answered as if nothing were known."""
+        """Close the file, which is opened again when it is needed."""
         with self._lock:
-            self._absent = True
             self._disconnect()
 
     def __enter__(self) -> Self:
@@ -153,6 +173,11 @@ class Hints:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
+
+    def _keep(self, name: bytes, state: bytes, digest: bytes) -> None:
+        if len(self._recent_digests) >= _RECENT:
+            self._recent_digests.clear()
+        self._recent_digests[name] = (state, digest)
 
     def _attempt(self, action: Callable[[sqlite3.Connection], _T], otherwise: _T, *, writes: bool) -> _T:
         with self._lock:

@@ -3,6 +3,7 @@
 from featx.engine.estimate import Estimate, estimate
 from featx.engine.identify import identify, read_extractors
 from featx.engine.outcome import Failure, Outcome, Progress, Run
+from featx.engine.plan import OpenCache
 from featx.engine.run import look_up, run
 from featx.engine.settings import OnError, Settings, SettingsKeywords
 
@@ -10,6 +11,7 @@ __all__ = [
     "Estimate",
     "Failure",
     "OnError",
+    "OpenCache",
     "Outcome",
     "Progress",
     "Run",

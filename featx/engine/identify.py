@@ -1,5 +1,6 @@
 """From what a user asks for to a full identity, remembered so that a run with nothing to do needs no torch."""
 
+import functools
 import importlib.metadata
 import json
 import os
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
     from featx.extractors.descriptor_source import DescriptorExtractor
     from featx.extractors.module import ModuleExtractor
 
-__all__ = ["identify", "load", "read_extractors"]
+__all__ = ["identify", "load", "package_versions", "read_extractors"]
 
 _EXPECTED = "a text such as 'resnet50' or 'resnet50+hog', a list of these, or a ModuleExtractor"
 
@@ -94,13 +95,13 @@ def identify(
             "device": device,
             "precision": precision,
             "machine": machine_facts(),
-            "packages": _versions(),
+            "packages": package_versions(),
         },
         sort_keys=True,
     )
     remembered = hints.identity(question)
     if remembered is not None and _stat(remembered["weights_path"]) == remembered["weights_stat"]:
-        return ExtractorSpec.from_json(remembered["spec"])
+        return _spec(remembered["spec"])
     source = registry.find_source(asked)
     if source.name == "descriptor":  # computed on the CPU whatever the device
         resolved = source.resolve(asked, precision="float32")
@@ -111,7 +112,7 @@ def identify(
     hints.remember_identity(
         question,
         {
-            "spec": resolved.to_json(),
+            "spec": json.dumps(resolved.to_json()),
             "weights_path": None if path is None else str(path),
             "weights_stat": _stat(None if path is None else str(path)),
         },
@@ -122,6 +123,12 @@ def identify(
 def load(asked: "Request | ModuleExtractor", spec: ExtractorSpec) -> "Backbone | DescriptorExtractor":
     """Build the extractor behind an identity."""
     return registry.load(asked, spec) if isinstance(asked, Request) else asked.load(spec)
+
+
+@functools.lru_cache(maxsize=256)
+def _spec(text: str) -> ExtractorSpec:
+    # Folds and clones ask for the same few again and again, and a fingerprint takes a while.
+    return ExtractorSpec.from_json(json.loads(text))
 
 
 def _as_text(value: Any) -> str:
@@ -144,7 +151,9 @@ def _stat(path: str | None) -> list[int] | None:
     return None if stat is None else [stat.st_ino, stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns]
 
 
-def _versions() -> dict[str, str | None]:
+@functools.cache
+def package_versions() -> dict[str, str | None]:
+    """Return the versions of the packages that compute features; None for what is not installed."""
     versions: dict[str, str | None] = {}
     for package in _PACKAGES:
         try:

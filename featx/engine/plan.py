@@ -10,16 +10,48 @@ import numpy as np
 
 from featx.cache import MISSING, Hints, Store, extractor_directory
 from featx.engine.identify import identify
-from featx.errors import SampleIOError
 from featx.extractors.spec import ExtractorSpec, Request
 from featx.samples import SampleTable, decoder_versions
 
 if TYPE_CHECKING:
     from featx.extractors.module import ModuleExtractor
 
-__all__ = ["KEY_BYTES", "Keys", "Task", "known_keys", "missing_rows", "open_tasks"]
+__all__ = ["KEY_BYTES", "Keys", "OpenCache", "Task", "known_keys", "missing_rows", "open_tasks"]
 
 KEY_BYTES = 32
+_ROWS_AT_ONCE = 10_000
+
+
+class OpenCache:
+    """What one process has open of a cache: its hints, and the stores of the extractors it asked for.
+
+    Parameters
+    ----------
+    directory : Path or None
+        The cache; None keeps vectors and hints in memory, for as long as this object lives.
+    """
+
+    def __init__(self, directory: Path | None) -> None:
+        self.directory = directory
+        self.hints = Hints(None if directory is None else directory / "hints.sqlite")
+        self._stores: dict[str, Store] = {}
+
+    def store(self, spec: ExtractorSpec) -> Store:
+        """Return the store of one extractor, with all that has been published so far."""
+        store = self._stores.get(spec.fingerprint)
+        if store is not None:
+            store.refresh()
+            return store
+        root = self.directory
+        store = Store(
+            None if root is None else extractor_directory(root, spec.name, spec.fingerprint),
+            identity=spec.identity,
+            fingerprint=spec.fingerprint,
+            n_features=spec.n_features,
+            dtype=np.dtype(spec.dtype),
+            decoder=decoder_versions(spec.pixels),  # type: ignore[arg-type]  # a spec has only these
+        )
+        return self._stores.setdefault(spec.fingerprint, store)
 
 
 @dataclass(frozen=True)
@@ -53,52 +85,25 @@ class Keys:
 
 
 def open_tasks(
-    asked: "Sequence[Request | ModuleExtractor]",
-    *,
-    cache: Path | None,
-    device: str,
-    precision: str,
-    hints: Hints,
-    stores: dict[str, Store] | None = None,
+    asked: "Sequence[Request | ModuleExtractor]", opened: OpenCache, *, device: str, precision: str
 ) -> list[Task]:
-    """Identify extractors and open where their vectors are; an extractor asked for twice is one task.
+    """Identify extractors and open where their vectors are.
 
     Parameters
     ----------
     asked : sequence of Request or ModuleExtractor
         From `read_extractors`.
-    cache : Path or None
-        The cache; None keeps vectors in memory.
+    opened : OpenCache
     device, precision : str
         As the user gave them, ``auto`` included.
-    hints : Hints
-        The cache's hints.
-    stores : dict of str to Store, optional
-        Stores that are open already, by where they are and their fingerprint; new ones are added.
 
     Returns
     -------
     list of Task
         In the order asked.
     """
-    stores = {} if stores is None else stores
-    tasks: list[Task] = []
-    for one in asked:
-        spec = identify(one, device=device, precision=precision, hints=hints)
-        place = f"{cache}:{spec.fingerprint}"
-        if place not in stores:
-            stores[place] = Store(
-                None if cache is None else extractor_directory(cache, spec.name, spec.fingerprint),
-                identity=spec.identity,
-                fingerprint=spec.fingerprint,
-                n_features=spec.n_features,
-                dtype=np.dtype(spec.dtype),
-                decoder=decoder_versions(spec.pixels),  # type: ignore[arg-type]  # a spec has only these
-            )
-        else:
-            stores[place].refresh()
-        tasks.append(Task(one, spec, stores[place]))
-    return tasks
+    specs = [identify(one, device=device, precision=precision, hints=opened.hints) for one in asked]
+    return [Task(one, spec, opened.store(spec)) for one, spec in zip(asked, specs, strict=True)]
 
 
 def known_keys(table: SampleTable, hints: Hints) -> Keys:
@@ -115,16 +120,16 @@ def known_keys(table: SampleTable, hints: Hints) -> Keys:
         Rows held in memory, and files the hints do not know, are not known.
     """
     keys = Keys(np.zeros((len(table), KEY_BYTES), np.uint8), np.zeros(len(table), bool))
-    chunk = 10_000
-    for start in range(0, len(table), chunk):
-        rows = range(start, min(start + chunk, len(table)))
-        stats = [_stat(table, row) for row in rows]
-        asked = [(table.uri_at(row), stat) for row, stat in zip(rows, stats, strict=True) if stat is not None]
-        there = [row for row, stat in zip(rows, stats, strict=True) if stat is not None]
-        for row, digest in zip(there, hints.digests(asked), strict=True):
-            if digest is not None:
-                keys.values[row] = np.frombuffer(digest, np.uint8)
-                keys.known[row] = True
+    for start in range(0, len(table), _ROWS_AT_ONCE):
+        paths = table.paths(start, start + _ROWS_AT_ONCE)
+        stats = [(row, path, _stat(path)) for row, path in enumerate(paths, start)]
+        there = [(row, path, stat) for row, path, stat in stats if stat is not None]
+        digests = hints.digests([(path, stat) for _, path, stat in there])
+        found = [(row, digest) for (row, _, _), digest in zip(there, digests, strict=True) if digest]
+        rows = [row for row, _ in found]
+        keys.known[rows] = True
+        joined = b"".join(digest for _, digest in found)
+        keys.values[rows] = np.frombuffer(joined, np.uint8).reshape(-1, KEY_BYTES)
     return keys
 
 
@@ -143,8 +148,8 @@ def missing_rows(keys: Keys, tasks: Sequence[Task]) -> np.ndarray:
     return np.flatnonzero(todo)
 
 
-def _stat(table: SampleTable, row: int) -> os.stat_result | None:
+def _stat(path: bytes) -> os.stat_result | None:
     try:
-        return table.stat(row)
-    except SampleIOError:  # said when the row is read
+        return os.stat(path)
+    except (OSError, ValueError):  # said when the row is read
         return None

@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from featx.cache import FAILED, MISSING, Hints, Store, turn
-from featx.engine.identify import load
+from featx.cache import FAILED, MISSING, Hints, turn
+from featx.engine.identify import load, package_versions
 from featx.engine.outcome import Failure, Outcome, Progress, Run
-from featx.engine.plan import Keys, Task, known_keys, missing_rows, open_tasks
+from featx.engine.plan import Keys, OpenCache, Task, known_keys, missing_rows, open_tasks
 from featx.engine.runtime import TorchRuntime, choose_device, choose_runtime, default_batch_size
 from featx.engine.settings import Settings
 from featx.engine.stages import STAGES, StageClock, Station, Writer, prepare_rows
@@ -40,7 +40,7 @@ def run(
     cache: Path | None,
     settings: Settings,
     progress: Callable[[Progress], None] | None = None,
-    stores: dict[str, Store] | None = None,
+    opened: OpenCache | None = None,
     take_turns: bool = False,
 ) -> Run:
     """Compute every vector that is missing, once, in one pass over the samples.
@@ -56,8 +56,8 @@ def run(
     settings : Settings
     progress : callable, optional
         Called with a `Progress` now and then, from this thread.
-    stores : dict, optional
-        Open stores to use and to add to, see `open_tasks`.
+    opened : OpenCache, optional
+        `cache`, where this process has it open already.
     take_turns : bool
         Wait while another process that takes turns fills the same store, and then look again what is missing.
 
@@ -76,15 +76,9 @@ def run(
     """
     started = time.monotonic()
     choose_runtime(settings.runtime)
-    with Hints(None if cache is None else cache / "hints.sqlite") as hints:
-        tasks = open_tasks(
-            asked,
-            cache=cache,
-            device=settings.device,
-            precision=settings.precision,
-            hints=hints,
-            stores=stores,
-        )
+    opened = opened or OpenCache(cache)
+    with opened.hints as hints:
+        tasks = open_tasks(asked, opened, device=settings.device, precision=settings.precision)
         keys = known_keys(table, hints)
         todo = missing_rows(keys, tasks)
         problems: dict[int, str] = {}
@@ -122,10 +116,9 @@ def look_up(
     Run
     """
     started = time.monotonic()
-    with Hints(None if cache is None else cache / "hints.sqlite") as hints:
-        tasks = open_tasks(
-            asked, cache=cache, device=settings.device, precision=settings.precision, hints=hints
-        )
+    opened = OpenCache(cache)
+    with opened.hints as hints:
+        tasks = open_tasks(asked, opened, device=settings.device, precision=settings.precision)
         keys = known_keys(table, hints)
     _digest(table, keys, settings.workers or os.cpu_count() or 1)
     work = _Work(np.zeros(len(table), bool))
@@ -270,7 +263,12 @@ class _Loader:
                 device = choose_device(settings.device)
                 self.stations.append(Station(extractor, task.store, TorchRuntime(extractor, device=device)))
         self.batch_size = settings.batch_size or default_batch_size(device)
-        self.provenance = {"device": device, "runtime": "torch", "batch_size": self.batch_size}
+        self.provenance = {
+            "device": device,
+            "runtime": "torch",
+            "batch_size": self.batch_size,
+            "versions": package_versions(),
+        }
 
 
 def _summarise(

@@ -200,7 +200,7 @@ class Writer:
     stations : sequence of Station
         Where the vectors go.
     provenance : mapping
-        Recorded with every shard.
+        Recorded with every shard, beside how the extractor was asked for.
     clock : StageClock
         Where busy time is counted.
     """
@@ -268,7 +268,8 @@ class Writer:
             ):
                 started = time.perf_counter()
                 keys, features, failures = buffer.take(limit, spec)
-                station.store.publish(keys, features, failures=failures, provenance=self._provenance)
+                provenance = {"spec": spec.text, **self._provenance}
+                station.store.publish(keys, features, failures=failures, provenance=provenance)
                 self.last_published = time.monotonic()
                 self._clock.add("write", time.perf_counter() - started)
 

@@ -4,7 +4,8 @@ import copy
 import re
 from collections.abc import Sequence
 
-from torch import nn
+from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
 
 from featx.errors import UsageError
 from featx.extractors.backbone import Backbone, BackboneOptions, backbone_spec
@@ -62,13 +63,19 @@ class ModuleExtractor:
                 f"a module needs a name of letters, digits, '.', '_' and '-' as its identity, got {name!r}. "
                 "Pass name='my-net-v1'."
             )
+        for path, part in module.named_modules():
+            if isinstance(part, _BatchNorm) and part.running_mean is None:
+                raise UsageError(
+                    f"module '{name}': {path or 'it'} keeps no running statistics, so a vector would depend on the other "
+                    "images of its batch. Train it with track_running_stats=True, or use another normalisation."
+                )
         layers = (layer,) if isinstance(layer, str) else tuple(layer)
         keys = {"layer": ",".join(layers), "pool": pool, "pixels": pixels}
         self.request = Request("module", name, tuple((key, value) for key, value in keys.items() if value))
         self.options = BackboneOptions.from_request(self.request)
         self.module = module
         self.preprocessing = preprocessing
-        self.weights = digest_tensors(module.state_dict())
+        self.weights = digest_tensors(_tensors(module))
 
     def resolve(self, *, precision: Precision) -> ExtractorSpec:
         """Find the full identity."""
@@ -90,7 +97,7 @@ class ModuleExtractor:
         UsageError
             If the module's tensors have changed since this object was made.
         """
-        if digest_tensors(self.module.state_dict()) != self.weights:
+        if digest_tensors(_tensors(self.module)) != self.weights:
             raise UsageError(
                 f"the tensors of module '{self.request.name}' changed after it was given to featx. "
                 "Make a new ModuleExtractor from it."
@@ -109,3 +116,8 @@ class ModuleExtractor:
             pool=self.options.pool,
             crop=self.preprocessing.crop,
         )
+
+
+def _tensors(module: nn.Module) -> dict[str, Tensor]:
+    # Not the state dict, which leaves out buffers that are not persistent.
+    return {**dict(module.named_parameters()), **dict(module.named_buffers())}

@@ -13,14 +13,9 @@ if TYPE_CHECKING:
 
 __all__ = ["Interpolation", "Preprocessing", "resize_and_crop"]
 
-Interpolation = Literal["nearest", "bilinear", "bicubic", "lanczos"]
+Interpolation = Literal["bilinear", "bicubic"]
 
-_RESAMPLING = {
-    "nearest": Image.Resampling.NEAREST,
-    "bilinear": Image.Resampling.BILINEAR,
-    "bicubic": Image.Resampling.BICUBIC,
-    "lanczos": Image.Resampling.LANCZOS,
-}
+_RESAMPLING = {"bilinear": Image.Resampling.BILINEAR, "bicubic": Image.Resampling.BICUBIC}
 
 _MAX_ASPECT = 16
 """Above this ratio of the sides only the pixels that are kept are computed: the whole strip could fill the memory."""
@@ -36,7 +31,7 @@ class Preprocessing:
         Length in pixels of the shorter side after resizing.
     crop : int
         Side of the central square that the network sees, in pixels.
-    interpolation : {"nearest", "bilinear", "bicubic", "lanczos"}
+    interpolation : {"bilinear", "bicubic"}
         Resampling filter; always antialiased.
     mean, std : tuple of three float
         Subtracted from, and divided into, channel values in 0..1, in the order red, green, blue.
@@ -56,10 +51,14 @@ class Preprocessing:
             raise UsageError(
                 f"interpolation: expected one of {', '.join(_RESAMPLING)}, got {self.interpolation!r}."
             )
-        if self.crop < 1 or self.resize < 1:
-            raise UsageError(
-                f"expected sizes of at least 1 pixel, got resize {self.resize}, crop {self.crop}."
-            )
+        for name, size in (("resize", self.resize), ("crop", self.crop)):
+            if not isinstance(size, int) or size < 1:
+                raise UsageError(f"{name}: expected a whole number of at least 1 pixel, got {size!r}.")
+        for name, values in (("mean", self.mean), ("std", self.std)):
+            if len(values) != 3 or (name == "std" and not all(value > 0 for value in values)):
+                raise UsageError(
+                    f"{name}: expected three {'positive ' * (name == 'std')}numbers for channels of 0 to 1, got {values!r}."
+                )
 
     @property
     def fields(self) -> dict[str, Any]:
@@ -130,7 +129,7 @@ def resize_and_crop(
         Length of the shorter side after resizing, in pixels.
     crop : int
         Side of the square, in pixels; what lies outside the resized image is black.
-    interpolation : {"nearest", "bilinear", "bicubic", "lanczos"}
+    interpolation : {"bilinear", "bicubic"}
         Pillow's filter of that name.
 
     Returns

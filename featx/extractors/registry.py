@@ -105,10 +105,11 @@ def load_source(name: str) -> Source:
         factory = cast(Callable[[], Source], points[name].load())
         return factory()
     except ImportError as error:
-        extras = points[name].extras
-        wanted = f"pip install 'featx[{extras[0]}]'" if extras else f"install {error.name}"
+        point = points[name]
+        package = point.dist.name if point.dist is not None else point.module
+        wanted = f"{package}[{','.join(point.extras)}]" if point.extras else package
         raise MissingDependencyError(
-            f"source '{name}' needs the package {error.name}, which is not installed. Try: {wanted}"
+            f"source '{name}' of {package} cannot be imported ({error}). Try: pip install '{wanted}'"
         ) from error
 
 

@@ -14,7 +14,15 @@ from torch.overrides import TorchFunctionMode
 
 from featx.errors import UsageError, WeightsError
 
-__all__ = ["digest_file", "digest_tensors", "load_tensors", "parameters_on_meta", "read_tensors", "seeded"]
+__all__ = [
+    "digest_file",
+    "digest_tensors",
+    "load_tensors",
+    "parameters_on_meta",
+    "read_tensors",
+    "resolve_path",
+    "seeded",
+]
 
 RANDOM_SEED = 0
 """Seed of ``weights=none``."""
@@ -91,7 +99,9 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
     for key in ("state_dict", "model"):
         if isinstance(loaded, dict) and isinstance(loaded.get(key), dict):
             loaded = loaded[key]
-    if not isinstance(loaded, dict) or not all(isinstance(value, Tensor) for value in loaded.values()):
+    if not isinstance(loaded, dict) or not all(
+        isinstance(name, str) and isinstance(value, Tensor) for name, value in loaded.items()
+    ):
         raise WeightsError(
             f"weights file '{path}': expected a state dict of tensors, got {type(loaded).__name__}. "
             "Save it with torch.save(model.state_dict(), ...)."
@@ -134,31 +144,26 @@ def load_tensors(module: nn.Module, tensors: Mapping[str, Tensor], *, source: st
         for name, value in renamed.items()
         if not skip.match(name) or (name in expected and expected[name].shape == value.shape)
     }
-    # Counters of training steps play no part in a frozen network, and some formats leave them out.
-    missing = [
-        name
-        for name in expected
-        if name not in fitting and not skip.match(name) and not name.endswith("num_batches_tracked")
-    ]
-    superfluous = [name for name in fitting if name not in expected]
-    misshapen = [
-        f"{name} {tuple(value.shape)} for {tuple(expected[name].shape)}"
-        for name, value in fitting.items()
-        if name in expected and expected[name].shape != value.shape
-    ]
-    for problem, names in (("lacks", missing), ("also has", superfluous), ("has other shapes:", misshapen)):
+    problems = {}
+    try:
+        loaded = module.load_state_dict(_Versioned(fitting, module._version), strict=False, assign=True)
+    except RuntimeError as error:
+        problems["has other shapes:"] = [line.strip() for line in str(error).splitlines()[1:]]
+    else:
+        # Counters of training steps play no part in a frozen network, and some formats leave them out.
+        problems["lacks"] = [
+            name
+            for name in loaded.missing_keys
+            if not skip.match(name) and not name.endswith("num_batches_tracked")
+        ]
+        problems["also has"] = loaded.unexpected_keys
+    for problem, names in problems.items():
         if names:
             more = f" and {len(names) - 2} more" if len(names) > 2 else ""
             raise WeightsError(
                 f"{source} does not fit the architecture: it {problem} {', '.join(names[:2])}{more}. "
                 "Name the architecture these weights were saved from."
             )
-    counters = {
-        name: torch.zeros((), dtype=torch.long)
-        for name in expected
-        if name.endswith("num_batches_tracked") and name not in fitting and not skip.match(name)
-    }
-    module.load_state_dict({**fitting, **counters}, strict=False, assign=True)
 
 
 @contextmanager
@@ -176,8 +181,24 @@ def parameters_on_meta() -> Iterator[None]:
 def seeded() -> Iterator[None]:
     """Draw the same random parameters every time, and leave the caller's random state alone."""
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(RANDOM_SEED)
+        torch.default_generator.manual_seed(RANDOM_SEED)  # torch.manual_seed would reset the GPUs' as well
         yield
+
+
+def resolve_path(text: str) -> Path:
+    """Return the absolute path that ``weights=`` names."""
+    return Path(os.path.abspath(os.path.expanduser(text)))
+
+
+class _Versioned(dict[str, Tensor]):
+    """A state dict that says its layout is the current one; some modules ask, and safetensors keeps no such note.
+
+    Modules below the root are told nothing, and so rename what older layouts of theirs called otherwise.
+    """
+
+    def __init__(self, tensors: Mapping[str, Tensor], version: int) -> None:
+        super().__init__(tensors)
+        self._metadata = {"": {"version": version}}
 
 
 class _EmptyOnMeta(TorchFunctionMode):
@@ -186,8 +207,3 @@ class _EmptyOnMeta(TorchFunctionMode):
         if func is torch.empty:
             kwargs["device"] = "meta"
         return func(*args, **kwargs)
-
-
-def resolve_path(text: str) -> Path:
-    """Return the absolute path that ``weights=`` names."""
-    return Path(os.path.abspath(os.path.expanduser(text)))

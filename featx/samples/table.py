@@ -6,7 +6,6 @@ import os
 import stat
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
@@ -111,8 +110,15 @@ class SampleTable:
         """Give the place of one sample: the path of its file, or "memory:" and its position."""
         if self.items is not None:
             return f"memory:{self.id_at(row)}"
-        paths = self.id_column if self.path_column is None else self.path_column
-        return str(Path(self.root, os.fsdecode(paths[row].as_py())))
+        return os.fsdecode(self.paths(row, row + 1)[0])
+
+    def paths(self, start: int, stop: int) -> list[bytes]:
+        """Give the paths of some neighbouring samples as the operating system encodes them; [] in memory."""
+        if self.items is not None:
+            return []
+        column = self.id_column if self.path_column is None else self.path_column
+        root = os.fsencode(self.root)
+        return [os.path.join(root, path) for path in column[start:stop].to_pylist()]
 
     @property
     def y(self) -> np.ndarray[Any, Any] | None:
@@ -193,7 +199,7 @@ class SampleTable:
             return None
         path = self.uri_at(row)
         try:
-            return Path(path).stat()
+            return os.stat(path)
         except (OSError, ValueError) as error:
             raise SampleIOError(f"cannot read {path!r}: {_reason(error)}") from error
 
