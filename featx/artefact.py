@@ -103,7 +103,11 @@ def _dumped(head: Any, target: Path) -> bytes:
     except Exception as error:
         # skops lets the errors of whatever object it walks through pass.
         raise ModelError(f"{what} cannot be stored by skops: {type(error).__name__}: {error}") from error
-    _check_head(data, what, "build the head from scikit-learn's own estimators and transformers")
+    _check_head(
+        data,
+        what,
+        "build the head from linear models, SVMs, MLPs, neighbours, naive Bayes and scikit-learn's transformers",
+    )
     return data
 
 

@@ -37,9 +37,9 @@ def demo(
     model = directory / "digits.featx"
     commands = [
         ["extract", str(digits), "-x", "hog", "-x", "pixels"],
-        ["fit", str(digits), "-x", "hog", "--head", "logreg"],
-        ["fit", str(digits), "-x", "pixels", "--head", "svm"],
-        ["fit", str(digits), "-x", "hog+pixels", "--head", "logreg", "--out", str(model)],
+        ["fit", str(digits), "-x", "hog", "--head", "logreg", "--cv", "3"],
+        ["fit", str(digits), "-x", "pixels", "--head", "svm", "--cv", "3"],
+        ["fit", str(digits), "-x", "hog+pixels", "--head", "logreg", "--cv", "3", "--out", str(model)],
         ["predict", str(model), str(new), "--out", str(directory / "predictions.csv")],
         ["extract", str(digits), "-x", "hog", "-x", "pixels"],
     ]

@@ -101,17 +101,15 @@ def predict(
         "failures": [{"id": failure.id, "reason": failure.reason} for failure in failures],
         "out": None if out is None else str(out),
     }
-    if as_json:
-        screen.result(values, "")
-    else:
-        if out is not None:
-            screen.remark(f"wrote {count} predictions to {out}")
-        if scores:
-            screen.remark(
-                columns(
-                    [[name, f"{value:.3f}"] for name, value in scores.items()], header=["metric", "score"]
-                )
-            )
+    lines = [] if out is None else [f"wrote {count} predictions to {out}"]
+    if scores:
+        lines.append(
+            columns([[name, f"{value:.3f}"] for name, value in scores.items()], header=["metric", "score"])
+        )
+    if as_json or out is not None:
+        screen.result(values, "\n".join(lines))
+    elif lines:  # on standard output is the table, and nothing else
+        screen.remark("\n".join(lines))
 
 
 @contextmanager

@@ -49,9 +49,9 @@ class Screen:
     def result(self, values: Mapping[str, Any], text: str) -> None:
         """Show a command's result: the values as JSON, or the text."""
         if self.as_json:
-            print(json.dumps(values, ensure_ascii=True, allow_nan=False, default=_plain))
+            print(json.dumps(values, ensure_ascii=True, allow_nan=False, default=_plain), flush=True)
         else:
-            print(printable(text))
+            print(printable(text), flush=True)
 
     @contextmanager
     def progress(self) -> "Iterator[Callable[[Progress], None] | None]":

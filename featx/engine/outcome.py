@@ -115,4 +115,4 @@ class Run:
     @property
     def bottleneck(self) -> str | None:
         """The stage that was busy for the largest share of the extracting time, or None where nothing ran."""
-        return max(self.stages, key=self.stages.__getitem__) if any(self.stages.values()) else None
+        return max(self.stages, key=self.stages.__getitem__) if self.computed.any() else None

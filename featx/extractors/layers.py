@@ -2,8 +2,8 @@
 
 import difflib
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from typing import Literal, cast, get_args
+from dataclasses import dataclass, replace
+from typing import Literal, get_args
 
 import torch
 from torch import Tensor, nn
@@ -16,6 +16,8 @@ Pool = Literal["avg", "max", "cls", "gem", "flatten"]
 Layout = Literal["vector", "maps", "maps_last", "tokens"]
 
 _GEM_POWER = 3.0
+_BATCH = 2
+"""Images that a network is measured with: more than one, to tell the axis of the images from others of length 1."""
 
 
 @dataclass(frozen=True)
@@ -32,8 +34,8 @@ class Layer:
         ``(n, d)``, ``(n, c, h, w)``, ``(n, h, w, c)`` or ``(n, t, d)``.
     pool : str
         A `Pool`, or ``none`` for a vector.
-    class_token : bool
-        Whether the first of the tokens is a class token, which the other pools leave out.
+    prefix_tokens : int
+        How many tokens precede those of the patches, and are left out by every pool but ``cls``, which takes the first.
     n_features : int
         Length of the vector.
     """
@@ -42,7 +44,7 @@ class Layer:
     node: str | None
     layout: Layout
     pool: str
-    class_token: bool
+    prefix_tokens: int
     n_features: int
 
 
@@ -71,7 +73,8 @@ def plan_layers(
     crop: int,
     classifier: str | None = None,
     class_token: bool = False,
-    channels_last: Callable[[str], bool] = lambda node: False,
+    prefix_tokens: Callable[[str], int] = lambda _: 0,
+    channels_last: Callable[[str], bool] = lambda _: False,
 ) -> tuple[Layer, ...]:
     """Find where to cut, what shape comes out there, and how it is pooled.
 
@@ -90,7 +93,9 @@ def plan_layers(
     classifier : str or None
         Name of the classifying module; None to take the network's own output by default.
     class_token : bool
-        Whether token sequences begin with a class token.
+        Whether the first of the prefix tokens is a class token.
+    prefix_tokens : callable
+        How many tokens precede those of the patches in the output of the node of that name.
     channels_last : callable
         Whether the node of that name gives maps of shape (n, h, w, c).
 
@@ -111,7 +116,7 @@ def plan_layers(
     device = parameter.device if parameter is not None else torch.device("cpu")
     try:
         with torch.inference_mode():
-            outputs = body(torch.zeros(1, 3, crop, crop, device=device))
+            outputs = body(torch.zeros(_BATCH, 3, crop, crop, device=device))
     except (RuntimeError, ValueError, AssertionError, IndexError) as error:
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise UsageError(
@@ -119,7 +124,15 @@ def plan_layers(
         ) from error
     names = list(layers) or [f"input:{classifier}" if classifier else "output"]
     return tuple(
-        _layer(layer, node, outputs[node] if node else outputs, pool, class_token, channels_last)
+        _layer(
+            layer,
+            node,
+            outputs[node] if node else outputs,
+            pool,
+            prefix_tokens=prefix_tokens(node) if node else 0,
+            class_token=class_token,
+            channels_last=node is not None and channels_last(node),
+        )
         for layer, node in zip(names, nodes, strict=True)
     )
 
@@ -143,8 +156,8 @@ def tap(module: nn.Module, layers: Sequence[Layer]) -> Tapped:
 
 
 def _nodes(module: nn.Module, name: str, layers: Sequence[str], classifier: str | None) -> list[str | None]:
-    if not layers and classifier is None:
-        return [None]
+    if not layers:
+        return [_input_of(module, classifier) if classifier else None]
     from torchvision.models.feature_extraction import get_graph_node_names
 
     try:
@@ -154,8 +167,6 @@ def _nodes(module: nn.Module, name: str, layers: Sequence[str], classifier: str 
             f"{name}: its layers cannot be named because tracing fails ({type(error).__name__}: "
             f"{str(error).splitlines()[0] if str(error) else 'no reason given'}). Leave 'layer' out."
         ) from error
-    if not layers:
-        return [_input_of(module, cast(str, classifier))]
     for layer in layers:
         if not any(node == layer or node.startswith(f"{layer}.") for node in known):
             modules = {node.rsplit(".", depth)[0] for node in known for depth in range(node.count(".") + 1)}
@@ -166,8 +177,7 @@ def _nodes(module: nn.Module, name: str, layers: Sequence[str], classifier: str 
                 else f"The last ones are {', '.join(known[-4:])}."
             )
             raise UsageError(f"{name}: has no layer {layer!r}. {hint}")
-    # A module stands for its last node, and one node is one output however often it is named.
-    return [layer for layer in layers]
+    return list(layers)
 
 
 def _input_of(module: nn.Module, classifier: str) -> str:
@@ -202,24 +212,26 @@ def _layer(
     node: str | None,
     output: object,
     pool: str | None,
+    *,
+    prefix_tokens: int,
     class_token: bool,
-    channels_last: Callable[[str], bool],
+    channels_last: bool,
 ) -> Layer:
-    if not isinstance(output, Tensor) or output.dim() not in (2, 3, 4):
+    if not isinstance(output, Tensor) or output.dim() not in (2, 3, 4) or output.shape[0] != _BATCH:
         got = (
             f"a tensor of shape {tuple(output.shape)}"
             if isinstance(output, Tensor)
             else type(output).__name__
         )
         raise UsageError(
-            f"layer '{layer}': expected maps (n, c, h, w), tokens (n, t, d) or vectors (n, d), got {got}. "
-            "Name a layer before or after it."
+            f"layer '{layer}': expected maps (n, c, h, w), tokens (n, t, d) or vectors (n, d) for {_BATCH} images, "
+            f"got {got}. Name a layer before or after it."
         )
     layout: Layout = "vector"
     if output.dim() == 3:
         layout = "tokens"
     elif output.dim() == 4:
-        layout = "maps_last" if node is not None and channels_last(node) else "maps"
+        layout = "maps_last" if channels_last else "maps"
     if layout == "vector":
         if pool not in (None, "avg", "flatten"):
             raise UsageError(
@@ -227,14 +239,15 @@ def _layer(
                 "Leave 'pool' out, or name a layer before the network's own pooling with 'layer'."
             )
         pool = "none"
-    has_token = class_token and layout == "tokens"
-    if pool == "cls" and not has_token:
+    prefix_tokens = prefix_tokens if layout == "tokens" else 0
+    has_class_token = class_token and prefix_tokens > 0
+    if pool == "cls" and not has_class_token:
         raise UsageError(
             f"layer '{layer}': pool=cls needs a transformer with a class token, got {layout}. Use avg, max or gem."
         )
-    pool = pool or ("cls" if has_token else "avg")
-    planned = Layer(layer, node, layout, pool, has_token, 0)
-    return Layer(layer, node, layout, pool, has_token, int(_pooled(output, planned).shape[1]))
+    pool = pool or ("cls" if has_class_token else "avg")
+    planned = Layer(layer, node, layout, pool, prefix_tokens, 0)
+    return replace(planned, n_features=int(_pooled(output, planned).shape[1]))
 
 
 def _pooled(output: Tensor, layer: Layer) -> Tensor:
@@ -245,7 +258,7 @@ def _pooled(output: Tensor, layer: Layer) -> Tensor:
     if layer.pool == "cls":
         return output[:, 0]
     if layer.layout == "tokens":
-        values = output[:, 1:] if layer.class_token else output  # (n, t, d)
+        values = output[:, layer.prefix_tokens :]  # (n, t, d)
     elif layer.layout == "maps_last":
         values = output.flatten(1, 2)  # (n, h * w, c)
     else:

@@ -66,8 +66,8 @@ class ModuleExtractor:
         for path, part in module.named_modules():
             if isinstance(part, _BatchNorm) and part.running_mean is None:
                 raise UsageError(
-                    f"module '{name}': {path or 'it'} keeps no running statistics, so a vector would depend on the other "
-                    "images of its batch. Train it with track_running_stats=True, or use another normalisation."
+                    f"module '{name}': {path or 'it'} keeps no running statistics, so a vector would depend on "
+                    "the rest of its batch. Train with track_running_stats=True, or use another normalisation."
                 )
         layers = (layer,) if isinstance(layer, str) else tuple(layer)
         keys = {"layer": ",".join(layers), "pool": pool, "pixels": pixels}

@@ -57,7 +57,7 @@ class Preprocessing:
         for name, values in (("mean", self.mean), ("std", self.std)):
             if len(values) != 3 or (name == "std" and not all(value > 0 for value in values)):
                 raise UsageError(
-                    f"{name}: expected three {'positive ' * (name == 'std')}numbers for channels of 0 to 1, got {values!r}."
+                    f"{name}: expected three numbers, for red, green and blue of 0 to 1 (std above 0), got {values!r}."
                 )
 
     @property

@@ -2,12 +2,13 @@
 
 import logging
 import os
+import re
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import timm
-from timm.data import resolve_model_data_config
-from torch import nn
+from timm.data.config import resolve_model_data_config
 
 from featx.errors import UsageError, WeightsError
 from featx.extractors.backbone import Backbone, BackboneOptions, backbone_spec
@@ -18,6 +19,7 @@ from featx.extractors.weights import (
     digest_file,
     digest_tensors,
     load_tensors,
+    parameters_on_meta,
     read_tensors,
     resolve_path,
     seeded,
@@ -42,9 +44,9 @@ class TimmSource:
         """Return ``n_features``, the ``weights`` there are and those ``on_disk``."""
         architecture = name.split(".")[0]
         tags = timm.list_pretrained(architecture)
-        module = _build(name, None)
+        planned = _plan(Request(self.name, name), BackboneOptions())
         return {
-            "n_features": int(module.num_features),
+            "n_features": sum(layer.n_features for layer in planned.layers),
             "weights": [tag.partition(".")[2] for tag in tags],
             "on_disk": [tag.partition(".")[2] for tag in tags if _hub_file(tag, download=False) is not None],
         }
@@ -59,19 +61,18 @@ class TimmSource:
     def resolve(self, request: Request, *, precision: Precision) -> ExtractorSpec:
         """Find the full identity; downloads weights that are not on this machine yet."""
         options = _options(request)
+        plan = _plan(request, options)
         if options.weights == "none":
             _log.warning("%s: weights=none, so the backbone is RANDOM (seed 0), not pretrained", request.name)
-            weights = digest_tensors(_build(request.name, options.size).state_dict())
+            weights = digest_tensors(_build(request.name).state_dict())
         else:
             weights = digest_file(_path(request, options))
-        module = _build(request.name, options.size)
-        preprocessing = _preprocessing(module, options)
         return backbone_spec(
             request,
             source=self.name,
             weights=weights,
-            layers=_plan(request, module, options, preprocessing),
-            preprocessing=preprocessing,
+            layers=plan.layers,
+            preprocessing=plan.preprocessing,
             pixels=options.pixels,
             precision=precision,
         )
@@ -79,23 +80,29 @@ class TimmSource:
     def load(self, request: Request, spec: ExtractorSpec) -> Backbone:
         """Build the backbone that `spec` identifies."""
         options = _options(request)
-        module = _build(request.name, options.size)
+        plan = _plan(request, options)
+        module = _build(request.name)
         if options.weights != "none":
             path = _path(request, options)
             if digest_file(path) != spec.weights:
                 raise WeightsError(
                     f"weights file '{path}' changed while featx was using it. Run the command again."
                 )
-            classifier = module.pretrained_cfg.get("classifier") or "fc"
-            names = classifier if isinstance(classifier, str) else "|".join(classifier)
+            classifier = module.pretrained_cfg["classifier"] or "fc"
+            names = (classifier,) if isinstance(classifier, str) else classifier
             load_tensors(
                 module,
                 read_tensors(path),
                 source=f"weights file '{path}' for {request.name}",
-                ignored=rf"({names})(\.|$)",
+                ignored=rf"({'|'.join(map(re.escape, names))})(\.|$)",
             )
-        preprocessing = _preprocessing(module, options)
-        return Backbone(tap(module, _plan(request, module, options, preprocessing)), spec, preprocessing)
+        return Backbone(tap(_sized(module, request, options), plan.layers), spec, plan.preprocessing)
+
+
+@dataclass(frozen=True)
+class _Plan:
+    preprocessing: Preprocessing
+    layers: tuple[Layer, ...]
 
 
 def _options(request: Request) -> BackboneOptions:
@@ -105,17 +112,24 @@ def _options(request: Request) -> BackboneOptions:
     return options
 
 
-def _build(name: str, size: int | None) -> nn.Module:
-    arguments: dict[str, Any] = {} if size is None else {"img_size": size}
+def _build(name: str) -> Any:  # an nn.Module with timm's further attributes
     with seeded():
+        return timm.create_model(name, pretrained=False, num_classes=0).eval()
+
+
+def _sized(module: Any, request: Request, options: BackboneOptions) -> Any:
+    # Transformers adapt their position embeddings, after loading; other networks take any size as they are.
+    if options.size is not None and hasattr(module, "set_input_size"):
         try:
-            module: nn.Module = timm.create_model(name, pretrained=False, num_classes=0, **arguments)
-        except TypeError:  # networks that take any size have no such argument
-            module = timm.create_model(name, pretrained=False, num_classes=0)
-    return module.eval()
+            module.set_input_size(img_size=options.size)
+        except (AssertionError, RuntimeError, ValueError) as error:
+            raise UsageError(
+                f"{request.text}: does not take images of {options.size} pixels ({error}). Choose another size."
+            ) from error
+    return module
 
 
-def _preprocessing(module: nn.Module, options: BackboneOptions) -> Preprocessing:
+def _preprocessing(module: Any, options: BackboneOptions) -> Preprocessing:
     config = resolve_model_data_config(module)
     crop = config["input_size"][-1]
     if config["crop_mode"] not in ("center", "squash"):
@@ -133,18 +147,24 @@ def _preprocessing(module: nn.Module, options: BackboneOptions) -> Preprocessing
     return preprocessing if options.size is None else preprocessing.with_size(options.size)
 
 
-def _plan(
-    request: Request, module: nn.Module, options: BackboneOptions, preprocessing: Preprocessing
-) -> tuple[Layer, ...]:
-    return plan_layers(
-        module,
+def _plan(request: Request, options: BackboneOptions) -> _Plan:
+    with parameters_on_meta():
+        module = _build(request.name).to("meta")
+    preprocessing = _preprocessing(module, options)
+    channels_last = getattr(module, "output_fmt", "NCHW") == "NHWC"
+    layers = plan_layers(
+        _sized(module, request, options),
         name=request.text,
         layers=options.layers,
         pool=options.pool,
         crop=preprocessing.crop,
-        class_token=getattr(module, "num_prefix_tokens", 0) == 1,
-        channels_last=lambda _: getattr(module, "output_fmt", "NCHW") == "NHWC",
+        class_token=getattr(module, "cls_token", None) is not None,
+        prefix_tokens=lambda node: (
+            0 if node.startswith("patch_embed.") else getattr(module, "num_prefix_tokens", 0)
+        ),
+        channels_last=lambda node: channels_last and node != "patch_embed.proj",
     )
+    return _Plan(preprocessing, layers)
 
 
 def _path(request: Request, options: BackboneOptions) -> Path:

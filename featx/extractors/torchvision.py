@@ -34,6 +34,12 @@ _log = logging.getLogger(__name__)
 
 _CLASSIFIERS = ("fc", "classifier", "head", "heads")
 _AUXILIARY = ("aux1", "aux2", "AuxLogits")
+_CHANNELS_LAST = {
+    "SwinTransformer": r"features\.(?!0\.0$)|norm$",
+    "ConvNeXt": r".*(\.block\.[1-5]|\.permute|\.layer_norm)$",
+    "MaxVit": r".*\.(window|grid)_attention\.(?!departition_op)",
+}
+"""The nodes of these networks that give maps as (n, h, w, c), or windows of them, instead of (n, c, h, w)."""
 
 
 class TorchvisionSource:
@@ -45,7 +51,8 @@ class TorchvisionSource:
         """Return the architectures' names."""
         from torchvision import models
 
-        return models.list_models(module=models)
+        names: list[str] = models.list_models(module=models)
+        return names
 
     def describe(self, name: str) -> dict[str, Any]:
         """Return ``n_features`` of the default layer, the ``weights`` that exist and those ``on_disk``."""
@@ -184,9 +191,10 @@ def _preprocessing(member: Any) -> Preprocessing:
 def _plan(
     text: str, module: nn.Module, options: BackboneOptions, preprocessing: Preprocessing
 ) -> tuple[Layer, ...]:
-    from torchvision.models import SwinTransformer, VisionTransformer
+    from torchvision.models import VisionTransformer
 
-    swin = isinstance(module, SwinTransformer)
+    transformer = isinstance(module, VisionTransformer)
+    pattern = _CHANNELS_LAST.get(type(module).__name__)
     return plan_layers(
         module.to("meta"),
         name=text,
@@ -194,9 +202,9 @@ def _plan(
         pool=options.pool,
         crop=preprocessing.crop,
         classifier=_classifier(module),
-        class_token=isinstance(module, VisionTransformer),
-        # Swin keeps its maps as (n, h, w, c) up to the permutation that follows its last norm.
-        channels_last=lambda node: swin and node.split(".")[0] in ("features", "norm"),
+        class_token=transformer,
+        prefix_tokens=lambda node: int(transformer and node.startswith("encoder.")),
+        channels_last=lambda node: pattern is not None and re.match(pattern, node) is not None,
     )
 
 
@@ -256,7 +264,7 @@ def _fill(module: nn.Module, tensors: Mapping[str, Tensor], source: str, name: s
 
 
 def _download_path(member: Any) -> Path:
-    return Path(torch.hub.get_dir()) / "checkpoints" / os.path.basename(urlparse(member.url).path)
+    return Path(torch.hub.get_dir()) / "checkpoints" / Path(urlparse(member.url).path).name
 
 
 def _fetch(member: Any) -> Path:

@@ -1,7 +1,6 @@
 """Weights on disk: read without running code from them, digested, and fitted into an architecture."""
 
 import hashlib
-import os
 import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -187,7 +186,7 @@ def seeded() -> Iterator[None]:
 
 def resolve_path(text: str) -> Path:
     """Return the absolute path that ``weights=`` names."""
-    return Path(os.path.abspath(os.path.expanduser(text)))
+    return Path(text).expanduser().absolute()
 
 
 class _Versioned(dict[str, Tensor]):

@@ -1,0 +1,66 @@
+import h5py
+import pytest
+
+from featx.errors import CacheError
+
+
+@pytest.fixture
+def shard(command, photos, tmp_path):
+    command("extract", photos, "-x", "pixels")
+    (path,) = (tmp_path / "cache").rglob("shards/*.h5")
+    return path
+
+
+def test_list_shows_what_the_cache_holds(command, shard):
+    (one,) = command("cache", "list")["extractors"]
+    assert (one["extractor"], one["vectors"], one["shards"], one["n_features"]) == ("pixels", 20, 1, 768)
+    assert one["size_bytes"] >= shard.stat().st_size
+
+
+def test_an_empty_cache_is_clean_and_lists_nothing(command):
+    assert command("cache", "list")["extractors"] == []
+    assert command("cache", "verify")["clean"] is True
+    assert command("cache", "prune")["merged"] == 0
+
+
+def test_verify_finds_a_flipped_byte_and_repair_makes_it_be_computed_again(command, text, shard, photos):
+    assert command("cache", "verify")["clean"] is True
+    data = bytearray(shard.read_bytes())
+    data[len(data) // 2] ^= 1
+    shard.write_bytes(data)
+    with pytest.raises(CacheError, match="verify --repair"):
+        text("cache", "verify")
+    with pytest.raises(CacheError, match=shard.name[:12]):
+        text("extract", photos, "-x", "pixels")
+    assert command("cache", "verify", "--repair")["problems"][0]["removed"] is True
+    assert command("cache", "verify")["clean"] is True
+    assert command("extract", photos, "-x", "pixels")["extracted"] == 20
+
+
+def test_prune_merges_small_shards(command, photos, tmp_path):
+    command("extract", photos / "red", "-x", "pixels")
+    command("extract", photos / "blue", "-x", "pixels")
+    assert command("cache", "prune", "--dry-run")["merged"] == 2
+    assert command("cache", "prune")["written"] == 1
+    assert len(list((tmp_path / "cache").rglob("shards/*.h5"))) == 1
+    assert command("extract", photos, "-x", "pixels")["extracted"] == 0
+
+
+def test_export_writes_what_is_there_and_computes_nothing(command, text, photos, shard, tmp_path):
+    done = command("cache", "export", photos, "-x", "pixels", "--out", "f.h5")
+    assert (done["samples"], done["n_features"]) == (20, 768)
+    with h5py.File(tmp_path / "f.h5") as file:
+        assert file["features"].shape == (20, 768)
+    shard.unlink()
+    with pytest.raises(CacheError, match="20 of 20 samples have no vector"):
+        text("cache", "export", photos, "-x", "pixels", "--out", "g.h5")
+    assert not (tmp_path / "g.h5").exists()
+
+
+def test_caches_merge_by_copying_shards(command, photos, tmp_path):
+    command("extract", photos / "red", "-x", "pixels", "--cache", tmp_path / "a")
+    command("extract", photos / "blue", "-x", "pixels", "--cache", tmp_path / "b")
+    (folder,) = (path for path in (tmp_path / "a").iterdir() if path.is_dir())
+    for path in (tmp_path / "b").rglob("shards/*.h5"):
+        (folder / "shards" / path.name).write_bytes(path.read_bytes())
+    assert command("extract", photos, "-x", "pixels", "--cache", tmp_path / "a")["extracted"] == 0

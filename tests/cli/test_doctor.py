@@ -1,0 +1,13 @@
+def test_doctor_says_device_precision_versions_and_write_access(command, tmp_path):
+    found = command("doctor")
+    assert found["precision"] in ("float32", "float16", "bfloat16")
+    assert found["runtime"] in found["runtimes"]
+    assert found["versions"]["featx"]
+    assert found["cache"] == str(tmp_path / "cache")
+    assert found["cache_writable"] is True
+    assert set(found["sources"]) >= {"descriptor", "torchvision"}
+
+
+def test_a_cache_that_cannot_be_made_is_not_writable(command, tmp_path):
+    (tmp_path / "file").write_text("")
+    assert command("doctor", "--cache", tmp_path / "file" / "cache")["cache_writable"] is False

@@ -1,0 +1,81 @@
+import h5py
+import numpy as np
+import pytest
+
+from featx.errors import ExtractionError, UsageError
+
+
+def test_extract_says_what_it_did_for_all_and_for_each_extractor(command, photos):
+    first = command("extract", photos, "-x", "pixels", "-x", "color_histogram")
+    for part in (first, *first["extractors"]):
+        assert (part["samples"], part["cached"], part["extracted"], part["failed"]) == (20, 0, 20, 0)
+        assert part["images_per_second"] > 0
+        assert part["bottleneck"] in part["stages"]
+    assert set(first["stages"]) == {"read", "digest", "decode", "forward", "write"}
+    assert [part["extractor"] for part in first["extractors"]] == ["pixels", "color_histogram"]
+    second = command("extract", photos, "-x", "pixels")
+    assert (second["cached"], second["extracted"]) == (20, 0)
+    assert second["images_per_second"] is None
+    assert second["bottleneck"] is None
+
+
+def test_duplicates_count_as_cached(command, photos):
+    (photos / "red" / "copy.png").write_bytes((photos / "red" / "0.png").read_bytes())
+    done = command("extract", photos, "-x", "pixels")
+    assert (done["samples"], done["cached"], done["extracted"]) == (21, 1, 20)
+
+
+def test_a_broken_file_is_recorded_and_named(command, photos, broken):
+    done = command("extract", photos, "-x", "pixels")
+    assert (done["extracted"], done["failed"]) == (19, 1)
+    assert [failure["id"] for failure in done["failures"]] == ["blue/3.png"]
+    again = command("extract", photos, "-x", "pixels")
+    assert (again["cached"], again["extracted"], again["failed"]) == (19, 0, 1)
+
+
+def test_on_error_raise_ends_with_the_broken_file(text, photos, broken):
+    with pytest.raises(ValueError, match=r"blue/3\.png"):
+        text("extract", photos, "-x", "pixels", "--on-error", "raise")
+
+
+def test_many_failures_fail_the_run_but_lose_nothing(command, text, photos):
+    for index in range(90):
+        (photos / "red" / f"broken{index}.png").write_bytes(b"nothing")
+    with pytest.raises(ExtractionError, match=r"90 of 110 samples failed \(81\.8%\)"):
+        text("extract", photos, "-x", "pixels")
+    done = command("extract", photos, "-x", "pixels", "--max-error-rate", "1")
+    assert (done["cached"], done["extracted"], done["failed"]) == (20, 0, 90)
+
+
+def test_dry_run_counts_what_is_missing_and_writes_no_vector(command, photos, tmp_path):
+    planned = command("extract", photos, "-x", "pixels", "--dry-run")
+    assert planned["samples"] == 20
+    assert planned["extractors"][0]["missing"] == 20
+    assert planned["size_bytes"] == 20 * 768 * 4
+    assert planned["seconds"] > 0
+    assert not list((tmp_path / "cache").rglob("*.h5"))
+    command("extract", photos, "-x", "pixels")
+    assert command("extract", photos, "-x", "pixels", "--dry-run")["extractors"][0]["missing"] == 0
+
+
+def test_export_holds_rows_in_order_with_labels_and_provenance(command, photos, broken, tmp_path):
+    done = command("extract", photos, "-x", "pixels", "--export", tmp_path / "f.h5")
+    assert done["export"] == str(tmp_path / "f.h5")
+    with h5py.File(tmp_path / "f.h5") as file:
+        assert file["features"].shape == (19, 768)
+        assert file["features"].dtype == np.float32
+        assert file["ids"].asstr()[3] == "blue/4.png"
+        assert set(file["labels"].asstr()[:]) == {"blue", "red"}
+        assert file.attrs["extractor"].decode() == "pixels"
+
+
+def test_export_is_refused_for_several_extractors_before_any_work(text, photos, tmp_path):
+    with pytest.raises(UsageError, match="expected one -x"):
+        text("extract", photos, "-x", "pixels", "-x", "hog", "--export", "f.h5")
+    assert not (tmp_path / "cache").exists()
+
+
+def test_a_person_reads_counts_and_rate(text, photos):
+    shown = text("extract", photos, "-x", "pixels")
+    assert "pixels: 20 samples, 0 cached, 20 extracted, 0 failed, 768 features each" in shown.out
+    assert "images/s" in shown.out

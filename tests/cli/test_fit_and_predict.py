@@ -1,0 +1,190 @@
+import csv
+import json
+
+import pytest
+from PIL import Image
+
+from featx.errors import ModelError, UsageError
+
+
+@pytest.fixture
+def model(command, photos, tmp_path):
+    command("fit", photos, "-x", "color_histogram", "--cv", "3", "--out", "m.featx", "--jobs", "1")
+    return tmp_path / "m.featx"
+
+
+def test_fit_says_estimate_baseline_and_scores_by_class(command, photos):
+    done = command("fit", photos, "-x", "color_histogram", "--cv", "4", "--jobs", "1")
+    assert done["cv"]["accuracy"]["mean"] == 1.0
+    assert len(done["cv"]["accuracy"]["folds"]) == 4
+    assert done["baseline"]["accuracy"]["mean"] == pytest.approx(0.5, abs=0.1)
+    assert [one["class"] for one in done["per_class"]] == ["blue", "red"]
+    assert done["classes"] == ["blue", "red"]
+    assert list(done["best_params"]) == ["logisticregression__C"]
+
+
+def test_fit_shows_a_person_the_same(text, photos):
+    shown = text("fit", photos, "-x", "color_histogram", "--cv", "3", "--jobs", "1").out
+    assert "majority" in shown
+    assert "accuracy" in shown
+    assert "blue" in shown
+
+
+def test_fit_without_labels_says_how_to_give_them(text, tmp_path):
+    (tmp_path / "flat").mkdir()
+    Image.new("RGB", (8, 8)).save(tmp_path / "flat" / "a.png")
+    with pytest.raises(UsageError, match="no labels"):
+        text("fit", "flat", "-x", "pixels")
+
+
+def test_predict_labels_and_scores_a_folder(command, photos, model):
+    done = command("predict", model, photos)
+    assert len(done["predictions"]) == 20
+    assert done["predictions"][0] == {"id": "blue/0.png", "label": "blue"}
+    assert done["scores"]["accuracy"] == 1.0
+
+
+def test_predict_in_another_process_agrees(featx, command, photos, model):
+    here = command("predict", model, photos)
+    there = json.loads(featx("predict", model, photos, "--json").stdout)
+    assert there == here
+
+
+def test_predict_one_image_with_probabilities(command, photos, model):
+    done = command("predict", model, photos / "red" / "0.png", "--proba")
+    (row,) = done["predictions"]
+    assert row["label"] == "red"
+    assert sum(row["probabilities"].values()) == pytest.approx(1)
+    assert row["probabilities"]["red"] > row["probabilities"]["blue"]
+    assert done["scores"] == {}
+
+
+def test_predict_writes_a_table(text, photos, model, tmp_path):
+    text("predict", model, photos, "--out", "p.csv", "--proba")
+    with (tmp_path / "p.csv").open(newline="") as file:
+        rows = list(csv.reader(file))
+    assert rows[0] == ["id", "prediction", "blue", "red"]
+    assert len(rows) == 21
+    assert rows[1][:2] == ["blue/0.png", "blue"]
+
+
+def test_predict_prints_a_table_where_nothing_else_is_asked(text, photos, model):
+    lines = text("predict", model, photos).out.splitlines()
+    assert lines[0] == "id,prediction"
+    assert lines[1] == "blue/0.png,blue"
+    assert len(lines) == 21
+
+
+def test_cells_that_a_spreadsheet_would_run_are_escaped(text, tmp_path, model):
+    (tmp_path / "new").mkdir()
+    for name in ("=cmd.png", "+1.png", "-x.png", "@a.png", 'new\nline".png', "plain.png"):
+        Image.new("RGB", (8, 8)).save(tmp_path / "new" / name)
+    text("predict", model, "new", "--out", "p.csv")
+    with (tmp_path / "p.csv").open(newline="") as file:
+        ids = [row[0] for row in csv.reader(file)][1:]
+    assert sorted(ids) == sorted(
+        ["'=cmd.png", "'+1.png", "'-x.png", "'@a.png", 'new\nline".png', "plain.png"]
+    )
+
+
+def test_predict_leaves_a_broken_file_out_and_says_so(command, photos, model, broken):
+    done = command("predict", model, photos)
+    assert len(done["predictions"]) == 19
+    assert [failure["id"] for failure in done["failures"]] == ["blue/3.png"]
+
+
+def test_labels_that_are_no_classes_of_the_model_are_not_scored(command, model, photos):
+    (photos / "blue").rename(photos / "azure")
+    (photos / "red").rename(photos / "scarlet")
+    assert command("predict", model, photos)["scores"] == {}
+
+
+def test_numeric_labels_are_fitted_and_scored_as_numbers(command, photos, tmp_path):
+    lines = ["path,label"]
+    for index in range(24):
+        Image.new("RGB", (8, 8), (10 * index, 0, 0)).save(tmp_path / f"{index}.png")
+        lines.append(f"{index}.png,{index * 0.5}")
+    (tmp_path / "m.csv").write_text("\n".join(lines))
+    done = command(
+        "fit",
+        "m.csv",
+        "-x",
+        "pixels",
+        "--head",
+        "ridge_regression",
+        "--cv",
+        "3",
+        "--out",
+        "r.featx",
+        "--jobs",
+        "1",
+    )
+    assert done["cv"]["r2"]["mean"] > 0.9
+    assert done["classes"] == []
+    predicted = command("predict", "r.featx", "m.csv")
+    assert predicted["scores"]["rmse"] < 0.5
+    assert isinstance(predicted["predictions"][0]["label"], float)
+
+
+def test_a_head_without_probabilities_says_so(command, text, photos):
+    command(
+        "fit",
+        photos,
+        "-x",
+        "color_histogram",
+        "--head",
+        "svm",
+        "--cv",
+        "3",
+        "--out",
+        "s.featx",
+        "--jobs",
+        "1",
+    )
+    with pytest.raises(UsageError, match="no probabilities"):
+        text("predict", "s.featx", photos, "--proba")
+
+
+def test_a_user_s_own_recipe_is_taken_by_path(command, photos, tmp_path):
+    (tmp_path / "mine.py").write_text(
+        "from sklearn.pipeline import make_pipeline\n"
+        "from sklearn.preprocessing import StandardScaler\n"
+        "from sklearn.naive_bayes import GaussianNB\n"
+        "def build():\n"
+        "    return make_pipeline(StandardScaler(), GaussianNB())\n"
+        "def grid():\n"
+        "    return {'gaussiannb__var_smoothing': [1e-9, 1e-3]}\n"
+    )
+    done = command(
+        "fit",
+        photos,
+        "-x",
+        "color_histogram",
+        "--head",
+        "mine.py",
+        "--cv",
+        "3",
+        "--out",
+        "t.featx",
+        "--jobs",
+        "1",
+    )
+    assert done["head"] == "mine"
+    assert command("predict", "t.featx", photos)["scores"]["accuracy"] == 1.0
+
+
+def test_predict_refuses_another_extractor(text, photos, model):
+    with pytest.raises(ModelError, match="fingerprint"):
+        text("predict", model, photos, "-x", "color_histogram:hue=4")
+
+
+def test_predict_takes_more_rows_than_it_holds_at_once(command, photos, model, monkeypatch):
+    import featx.model
+
+    whole = command("predict", model, photos, "--proba")
+    monkeypatch.setattr(featx.model, "_ROWS_AT_ONCE", 3)
+    parts = command("predict", model, photos, "--proba")
+    assert [row["id"] for row in parts["predictions"]] == [row["id"] for row in whole["predictions"]]
+    for part, row in zip(parts["predictions"], whole["predictions"], strict=True):
+        assert part["label"] == row["label"]
+        assert part["probabilities"] == pytest.approx(row["probabilities"], abs=1e-6)

@@ -1,0 +1,31 @@
+def test_descriptors_are_listed_with_their_lengths_and_parameters(command):
+    found = command("list", "descriptors")
+    assert found["names"] == ["hog", "lbp", "color_histogram", "glcm", "gabor", "pixels"]
+    assert found["descriptors"]["hog"]["n_features"] == 1764
+    assert found["descriptors"]["pixels"]["parameters"] == {"size": 16}
+
+
+def test_heads_are_listed_with_their_task(command):
+    heads = command("list", "heads")["heads"]
+    assert set(heads) == {
+        "centroid", "knn", "linear_svm", "logreg", "mlp", "ridge", "ridge_regression", "svm", "svr",
+    }  # fmt: skip
+    assert heads["svr"]["task"] == "regression"
+    assert heads["logreg"]["candidates"] == 12
+
+
+def test_backbones_are_listed_with_feature_counts_and_weights(command, text, tmp_path, monkeypatch):
+    import torch
+
+    monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path / "hub"))
+    found = command("list", "backbones", "resnet1*")
+    assert found["names"] == ["resnet101", "resnet152", "resnet18"]
+    assert found["backbones"]["resnet18"] == {"n_features": 512, "weights": ["IMAGENET1K_V1"], "on_disk": []}
+    (tmp_path / "hub" / "checkpoints").mkdir(parents=True)
+    (tmp_path / "hub" / "checkpoints" / "resnet18-f37072fd.pth").write_bytes(b"")
+    assert command("list", "backbones", "resnet18")["backbones"]["resnet18"]["on_disk"] == ["IMAGENET1K_V1"]
+    assert "IMAGENET1K_V1*" in text("list", "backbones", "resnet18").out
+
+
+def test_a_part_of_a_name_is_a_pattern(command):
+    assert command("list", "heads", "svm")["names"] == ["linear_svm", "svm"]

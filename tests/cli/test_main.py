@@ -1,0 +1,127 @@
+import json
+import subprocess
+import sys
+
+import pytest
+
+COMMANDS = [
+    ["extract"],
+    ["fit"],
+    ["predict"],
+    ["doctor"],
+    ["demo"],
+    ["cache", "list"],
+    ["cache", "verify"],
+    ["cache", "export"],
+    ["cache", "prune"],
+    ["list", "backbones"],
+    ["list", "descriptors"],
+    ["list", "heads"],
+]
+
+
+@pytest.mark.parametrize("words", COMMANDS, ids=" ".join)
+def test_help_of_every_command_shows_an_example_and_the_common_options(words, text):
+    shown = text(*words, "--help").out
+    assert "Example: featx " + " ".join(words) in " ".join(shown.split())
+    for option in ("--json", "--verbose", "--quiet"):
+        assert option in shown
+
+
+@pytest.mark.parametrize("words", [["extract"], ["fit"], ["predict"]], ids=" ".join)
+def test_every_command_that_extracts_takes_the_options_of_a_run(words, text):
+    shown = text(*words, "--help").out
+    for option in ("--device", "--runtime", "--batch-size", "--workers", "--on-error", "--max-error-rate"):
+        assert option in shown
+    assert "--stall-seconds" in shown
+
+
+def test_help_and_version_load_nothing_heavy():
+    program = (
+        "import sys; sys.argv = ['featx', '--help']\n"
+        "from featx.cli.main import main\n"
+        "try:\n    main()\nexcept SystemExit as end:\n    assert not end.code\n"
+        "heavy = {'torch', 'h5py', 'sklearn', 'pandas', 'pyarrow', 'PIL', 'skimage', 'numpy'} & set(sys.modules)\n"
+        "assert not heavy, heavy\n"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert "Usage: featx" in done.stdout
+
+
+def test_version(featx):
+    from featx import __version__
+
+    assert featx("--version").stdout == f"featx {__version__}\n"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["extract"], "Missing argument"),
+        (["extract", "photos"], "Missing option"),
+        (["extract", "--nonsense"], "No such option: --nonsense"),
+        (["nonsense"], "No such command 'nonsense'"),
+        (["extract", "nowhere", "-x", "hog"], "no such file or folder"),
+        (["extract", "photos", "-x", "hogg"], "Did you mean hog"),
+        (["extract", "photos", "-x", "hog:cell=7"], "a divisor of size=128"),
+        (["extract", "photos", "-x", "hog", "--workers", "0"], "at least 1, got 0"),
+        (["extract", "photos", "-x", "hog", "--on-error", "skip"], "raise, record"),
+        (["extract", "photos", "-x", "hog", "--max-error-rate", "2"], "from 0 to 1"),
+        (["extract", "photos", "-x", "hog", "-x", "lbp", "--export", "f.h5"], "-x 'hog+lbp'"),
+        (["extract", "photos", "-x", "hog", "--export", "nowhere/f.h5"], "no folder"),
+        (["fit", "photos", "-x", "hog", "-x", "lbp"], "expected one -x"),
+        (["fit", "photos", "-x", "hog", "--head", "logregg"], "Did you mean logreg"),
+        (["fit", "photos", "-x", "hog", "--class-weight", "heavy"], "expected balanced"),
+        (["fit", "photos", "-x", "hog", "--cv", "50"], "50"),
+        (["list", "descriptors", "zebra"], "no name matches 'zebra'"),
+        (["list", "backbones", "--source", "nowhere"], "no source of extractors"),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, list) else "",
+)
+def test_wrong_use_is_one_line_and_exits_with_2(arguments, message, photos, tmp_path, monkeypatch, capsys):
+    from featx.cli import main
+
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "argv", ["featx", *arguments])
+    with pytest.raises(SystemExit) as ended:
+        main.main()
+    shown = capsys.readouterr()
+    assert ended.value.code == 2
+    assert shown.out == ""
+    assert shown.err.startswith("featx: error: ")
+    assert message in shown.err
+    assert shown.err.count("\n") == 1
+    assert not (tmp_path / "f.h5").exists()
+
+
+def test_failed_work_exits_with_1_and_says_so_in_one_line(featx, photos, tmp_path):
+    (tmp_path / "bad.featx").write_bytes(b"not a zip")
+    done = featx("predict", "bad.featx", "photos")
+    assert done.returncode == 1
+    assert done.stderr.count("\n") == 1
+    assert "bad.featx" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_output_that_nobody_reads_any_more_is_no_traceback(tmp_path):
+    done = subprocess.run(
+        f"{sys.executable} -m featx list descriptors | true",
+        shell=True,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert "Traceback" not in done.stderr
+
+
+def test_json_is_the_only_thing_on_standard_output_also_when_verbose(featx, photos):
+    done = featx("extract", "photos", "-x", "pixels", "--json", "-vv")
+    assert json.loads(done.stdout)["extracted"] == 20
+    assert done.stderr != ""
+
+
+def test_quiet_shows_results_and_nothing_else(featx, photos):
+    done = featx("extract", "photos", "-x", "pixels", "-q")
+    assert done.stderr == ""
+    assert "20 extracted" in done.stdout

@@ -1,0 +1,98 @@
+"""The promises of precision, on every photo: featx against the official transforms and the plain float32 model."""
+
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from torchvision import models
+
+import featx
+from featx.engine.runtime import has_amx
+
+BATCH = 32
+NETS = {
+    "mobilenet_v2": models.MobileNet_V2_Weights.IMAGENET1K_V1,
+    "squeezenet1_1": models.SqueezeNet1_1_Weights.IMAGENET1K_V1,
+}
+SUFFIXES = {".jpg", ".jpeg", ".png", ".gif"}
+
+
+@pytest.fixture(scope="module")
+def photos(assets) -> list[Path]:
+    found = sorted(path for path in (assets / "datasets").rglob("*") if path.suffix in SUFFIXES)
+    assert len(found) == 2538
+    return found
+
+
+@pytest.fixture(scope="module")
+def reference(assets, photos) -> dict[str, np.ndarray]:
+    """Compute what a user would without featx: both nets expect the same transforms, so the pixels are shared."""
+    transforms = [member.transforms() for member in NETS.values()]
+    assert repr(transforms[0]) == repr(transforms[1])
+    networks = {name: getattr(models, name)().eval() for name in NETS}
+    for name, network in networks.items():
+        network.load_state_dict(torch.load(assets / f"weights/{name}.pth", weights_only=True))
+
+    def pixels(path: Path) -> torch.Tensor:
+        with Image.open(path) as image:
+            return transforms[0](image.convert("RGB"))
+
+    features: dict[str, list[torch.Tensor]] = {name: [] for name in NETS}
+    with torch.inference_mode(), ThreadPoolExecutor(2) as pool:
+        for start in range(0, len(photos), BATCH):
+            images = torch.stack(list(pool.map(pixels, photos[start : start + BATCH])))
+            for name, network in networks.items():
+                features[name].append(network.features(images).mean(dim=(2, 3)))
+    return {name: torch.cat(parts).numpy() for name, parts in features.items()}
+
+
+def extracted(assets: Path, photos: list[Path], precision: str) -> dict[str, featx.Features]:
+    return {
+        name: featx.extract(
+            photos, f"{name}:weights={assets / 'weights' / name}.pth", device="cpu", precision=precision
+        )
+        for name in NETS
+    }
+
+
+@pytest.fixture(scope="module")
+def single(assets, photos) -> dict[str, featx.Features]:
+    return extracted(assets, photos, "float32")
+
+
+@pytest.fixture(scope="module")
+def half(assets, photos) -> dict[str, featx.Features]:
+    if not has_amx():
+        pytest.skip("this CPU has no AMX; bfloat16 would take hours")
+    return extracted(assets, photos, "bfloat16")
+
+
+@pytest.mark.parametrize("name", NETS)
+def test_float32_is_within_1e_4_of_the_largest_value_of_every_photo(name, single, reference, record_property):
+    expected = reference[name]
+    error = np.abs(single[name].X - expected).max(axis=1) / np.abs(expected).max(axis=1)
+    record_property("largest_relative_error", float(error.max()))
+    assert error.max() <= 1e-4
+
+
+@pytest.mark.parametrize("name", NETS)
+def test_bfloat16_has_a_cosine_of_0_995_for_every_photo_and_a_median_of_0_998(
+    name, half, reference, record_property
+):
+    X, expected = half[name].X, reference[name]
+    cosine = (X * expected).sum(axis=1) / np.linalg.norm(X, axis=1) / np.linalg.norm(expected, axis=1)
+    record_property("lowest_cosine", float(cosine.min()))
+    record_property("median_cosine", float(np.median(cosine)))
+    assert cosine.min() >= 0.995
+    assert np.median(cosine) >= 0.998
+
+
+@pytest.mark.parametrize("name", NETS)
+def test_bfloat16_vectors_are_finite_after_storage_as_float16_and_given_as_float32(name, half):
+    X = half[name].X
+    assert X.dtype == np.float32
+    assert np.isfinite(X).all()
+    assert np.array_equal(X, X.astype(np.float16).astype(np.float32))
