@@ -2,6 +2,7 @@
 
 import functools
 import os
+import threading
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -106,9 +107,10 @@ class Extractor(TransformerMixin, BaseEstimator):
         UsageError, WeightsError
             If a name, option or weights file is not usable.
         """
-        with self._opened().hints as hints:
+        settings = self._settings()
+        with _opened(self.cache).hints as hints:
             self.specs_ = tuple(
-                identify(one, device=self.device, precision=self.precision, hints=hints)
+                identify(one, device=settings.device, precision=settings.precision, hints=hints)
                 for one in self._asked()
             )
         return self
@@ -133,16 +135,8 @@ class Extractor(TransformerMixin, BaseEstimator):
         done = run(
             read_samples(X),
             self._asked(),
-            cache=None if self.cache is None else Path(self.cache),
-            settings=Settings(
-                device=self.device,
-                runtime=self.runtime,
-                precision=self.precision,
-                batch_size=self.batch_size,
-                workers=self.workers,
-                stall_seconds=self.stall_seconds,
-            ),
-            opened=self._opened(),
+            cache=_opened(self.cache),
+            settings=self._settings(),
             take_turns=True,
         )
         return done.matrix(done.good)
@@ -175,8 +169,15 @@ class Extractor(TransformerMixin, BaseEstimator):
         tags.input_tags.string = True
         return tags
 
-    def _opened(self) -> OpenCache:
-        return _opened(None if self.cache is None else Path(self.cache).absolute())
+    def _settings(self) -> Settings:
+        return Settings(
+            device=self.device,
+            runtime=self.runtime,
+            precision=self.precision,
+            batch_size=self.batch_size,
+            workers=self.workers,
+            stall_seconds=self.stall_seconds,
+        )
 
     def _asked(self) -> Any:
         weights = None if self.weights is None else os.fspath(self.weights)
@@ -191,10 +192,14 @@ class Extractor(TransformerMixin, BaseEstimator):
         )
 
 
-@functools.cache
-def _opened(cache: Path | None) -> OpenCache:
+def _opened(cache: str | os.PathLike[str] | None) -> OpenCache:
     """Return the cache as this process has it open, so that folds and clones read its shards once.
 
     Without a folder this is where the vectors themselves live, until the process ends.
     """
-    return OpenCache(cache)
+    with _opening:
+        return _open_cache(None if cache is None else Path(cache).absolute())
+
+
+_open_cache = functools.cache(OpenCache)
+_opening = threading.Lock()

@@ -45,4 +45,7 @@ def _lock(directory: Path) -> int | None:
     except OSError:
         os.close(descriptor)
         return None
+    except BaseException:  # interrupted while waiting
+        os.close(descriptor)
+        raise
     return descriptor

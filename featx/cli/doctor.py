@@ -16,7 +16,6 @@ _PACKAGES = (
     "torch",
     "torchvision",
     "timm",
-    "openvino",
     "scikit-learn",
     "scikit-image",
     "h5py",

@@ -68,7 +68,7 @@ def estimate(
         tried = todo[np.linspace(0, len(todo) - 1, min(len(todo), _TRIED)).astype(int)]
         trial = run(
             table.take(tried),
-            asked,
+            [outcome.task.asked for outcome, count in zip(found.outcomes, missing, strict=True) if count],
             cache=None,
             settings=replace(settings, on_error="record", max_error_rate=1.0),
         )

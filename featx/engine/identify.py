@@ -23,7 +23,6 @@ __all__ = ["identify", "load", "package_versions", "read_extractors"]
 
 _EXPECTED = "a text such as 'resnet50' or 'resnet50+hog', a list of these, or a ModuleExtractor"
 
-
 _PACKAGES = ("featx", "torch", "torchvision", "timm", "scikit-image", "Pillow")
 
 
@@ -154,8 +153,9 @@ def _stat(path: str | None) -> list[int] | None:
 @functools.cache
 def package_versions() -> dict[str, str | None]:
     """Return the versions of the packages that compute features; None for what is not installed."""
+    sources = importlib.metadata.entry_points(group=registry.GROUP)
     versions: dict[str, str | None] = {}
-    for package in _PACKAGES:
+    for package in (*_PACKAGES, *(source.dist.name for source in sources if source.dist is not None)):
         try:
             versions[package] = importlib.metadata.version(package)
         except importlib.metadata.PackageNotFoundError:

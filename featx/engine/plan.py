@@ -1,6 +1,7 @@
 """What a run has to do: whose vectors are asked for, which rows lack one, and which of these are one unit of work."""
 
 import os
+import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,11 +30,19 @@ class OpenCache:
     ----------
     directory : Path or None
         The cache; None keeps vectors and hints in memory, for as long as this object lives.
+
+    Attributes
+    ----------
+    directory : Path or None
+    hints : Hints
+    turn : threading.Lock
+        Whose turn it is to fill stores in memory; those in a folder have `featx.cache.turn`.
     """
 
     def __init__(self, directory: Path | None) -> None:
         self.directory = directory
         self.hints = Hints(None if directory is None else directory / "hints.sqlite")
+        self.turn = threading.Lock()
         self._stores: dict[str, Store] = {}
 
     def store(self, spec: ExtractorSpec) -> Store:

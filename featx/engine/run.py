@@ -1,28 +1,21 @@
-"""One run: compute the vectors that are missing, keep them, and say what was done."""
+"""One run: find the vectors that are missing, have them computed, and say what was done."""
 
-import os
 import time
-import warnings
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
-from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from featx.cache import FAILED, MISSING, Hints, turn
-from featx.engine.identify import load, package_versions
+from featx.cache import FAILED, MISSING, turn
+from featx.engine.fill import Work, digest, fill
 from featx.engine.outcome import Failure, Outcome, Progress, Run
 from featx.engine.plan import Keys, OpenCache, Task, known_keys, missing_rows, open_tasks
-from featx.engine.runtime import TorchRuntime, choose_device, choose_runtime, default_batch_size
 from featx.engine.settings import Settings
-from featx.engine.stages import STAGES, StageClock, Station, Writer, prepare_rows
-from featx.errors import DecodeError, ExtractionError, FeatxError, SampleIOError
-from featx.extractors.descriptor_source import DescriptorExtractor
+from featx.errors import DecodeError, ExtractionError
 from featx.extractors.spec import Request
-from featx.samples import SampleTable, key_of
+from featx.samples import SampleTable
 
 if TYPE_CHECKING:
     from featx.extractors.module import ModuleExtractor
@@ -37,10 +30,9 @@ def run(
     table: SampleTable,
     asked: "Sequence[Request | ModuleExtractor]",
     *,
-    cache: Path | None,
+    cache: Path | OpenCache | None,
     settings: Settings,
     progress: Callable[[Progress], None] | None = None,
-    opened: OpenCache | None = None,
     take_turns: bool = False,
 ) -> Run:
     """Compute every vector that is missing, once, in one pass over the samples.
@@ -51,15 +43,13 @@ def run(
         What to extract from.
     asked : sequence of Request or ModuleExtractor
         From `featx.engine.read_extractors`.
-    cache : Path or None
-        Where vectors are kept; None for memory.
+    cache : Path, OpenCache or None
+        Where vectors are kept: a folder, one that this process has open already, or None for memory.
     settings : Settings
     progress : callable, optional
         Called with a `Progress` now and then, from this thread.
-    opened : OpenCache, optional
-        `cache`, where this process has it open already.
     take_turns : bool
-        Wait while another process that takes turns fills the same store, and then look again what is missing.
+        Wait while another run that takes turns fills the same stores, and then look again what is missing.
 
     Returns
     -------
@@ -75,25 +65,17 @@ def run(
         If the cache is damaged or cannot be written.
     """
     started = time.monotonic()
-    choose_runtime(settings.runtime)
-    opened = opened or OpenCache(cache)
-    with opened.hints as hints:
+    opened = cache if isinstance(cache, OpenCache) else OpenCache(cache)
+    with opened.hints as hints, ExitStack() as turns:
         tasks = open_tasks(asked, opened, device=settings.device, precision=settings.precision)
         keys = known_keys(table, hints)
-        todo = missing_rows(keys, tasks)
-        problems: dict[int, str] = {}
-        work = _Work(np.zeros(len(table), bool))
-        with ExitStack() as turns:
-            if len(todo) and take_turns:
-                for directory in sorted({task.store.directory for task in tasks if task.store.directory}):
-                    turns.enter_context(turn(directory))
-                for task in tasks:
-                    task.store.refresh()
-                todo = missing_rows(keys, tasks)
-            if len(todo):
-                work = _fill(table, todo, tasks, keys, problems, hints, settings=settings, progress=progress)
-    done = _summarise(table, keys, tasks, problems, work, seconds=time.monotonic() - started)
-    _judge(done, settings)
+        work = Work(np.zeros(len(table), bool))
+        if len(missing_rows(keys, tasks)):
+            if take_turns:
+                _take_turns(tasks, opened, turns)
+            work = fill(table, tasks, keys, hints, settings=settings, progress=progress)
+    done = _summarise(table, keys, tasks, work, seconds=time.monotonic() - started)
+    _judge(done, work, settings)
     return done
 
 
@@ -120,167 +102,30 @@ def look_up(
     with opened.hints as hints:
         tasks = open_tasks(asked, opened, device=settings.device, precision=settings.precision)
         keys = known_keys(table, hints)
-    _digest(table, keys, settings.workers or os.cpu_count() or 1)
-    work = _Work(np.zeros(len(table), bool))
-    return _summarise(table, keys, tasks, {}, work, seconds=time.monotonic() - started)
+        digest(table, keys, hints, settings=settings)
+    work = Work(np.zeros(len(table), bool))
+    return _summarise(table, keys, tasks, work, seconds=time.monotonic() - started)
 
 
-def _digest(table: SampleTable, keys: Keys, workers: int) -> None:
-    def one(row: int) -> tuple[int, bytes | None]:
-        try:
-            return row, key_of(table.read(row))
-        except (SampleIOError, DecodeError):
-            return row, None
-
-    with ThreadPoolExecutor(workers) as pool:
-        for row, key in pool.map(one, np.flatnonzero(~keys.known).tolist()):
-            if key is not None:
-                keys.values[row] = np.frombuffer(key, np.uint8)
-                keys.known[row] = True
-
-
-def _fill(
-    table: SampleTable,
-    todo: np.ndarray,
-    tasks: Sequence[Task],
-    keys: Keys,
-    problems: dict[int, str],
-    hints: Hints,
-    *,
-    settings: Settings,
-    progress: Callable[[Progress], None] | None,
-) -> "_Work":
-    """Read rows, compute what is missing for them, publish it; note digests and problems by row."""
-    unique = list({task.spec.fingerprint: task for task in tasks}.values())
-    lazy = _Loader(unique, settings)
-    workers = settings.workers or os.cpu_count() or 1
-    clock = StageClock()
-    work = _Work(np.zeros(len(table), bool), stages=clock.seconds)
-    first_read = time.monotonic()
-    stations = lazy.stations
-    writer = Writer(stations, provenance=lazy.provenance, clock=clock)
-    batches: list[list[tuple[bytes, np.ndarray]]] = [[] for _ in stations]
-    stats: list[tuple[str, Any, bytes, float]] = []
-    done = failed = 0
-    failed_row: int | None = None
-
-    def flush(index: int) -> None:
-        batch = batches[index]
-        if not batch:
-            return
-        inputs = np.stack([pixels for _, pixels in batch])
-        runtime = stations[index].runtime
-        began = time.perf_counter()
-        features = inputs if runtime is None else runtime(inputs)
-        clock.add("forward", time.perf_counter() - began)
-        writer.write(index, [key for key, _ in batch], features)
-        fingerprint = stations[index].extractor.spec.fingerprint
-        work.extracted[fingerprint] = work.extracted.get(fingerprint, 0) + len(batch)
-        batch.clear()
-
-    def rows() -> Any:
-        # Rows are begun in order, so once one has failed no later row can be the first that did.
-        for row in todo.tolist():
-            if failed_row is not None and settings.on_error == "raise":
-                return
-            yield row
-
-    # Pillow warns of large pictures before it refuses them; the decode policy's own limit says it better.
-    with warnings.catch_warnings():
-        from PIL import Image
-
-        warnings.simplefilter("error", Image.DecompressionBombWarning)
-        # Of damage that Pillow reads past (a corrupt EXIF block) nobody could say which sample it was in.
-        warnings.filterwarnings("ignore", category=UserWarning, module=r"PIL\.")
-        try:
-            for prepared in prepare_rows(
-                table,
-                rows(),
-                stations,
-                workers=workers,
-                ahead=2 * lazy.batch_size,
-                stall_seconds=settings.stall_seconds,
-                clock=clock,
-            ):
-                done += 1
-                row = prepared.row
-                if prepared.problem is not None:
-                    problems[row] = prepared.problem
-                if prepared.key is not None:
-                    keys.values[row] = np.frombuffer(prepared.key, np.uint8)
-                    keys.known[row] = True
-                    if prepared.stat is not None:
-                        stats.append((table.uri_at(row), prepared.stat, prepared.key, prepared.stat_at))
-                        if len(stats) >= 1000:
-                            hints.remember_digests(stats)
-                            stats.clear()
-                work.computed[row] = bool(prepared.inputs)
-                for index, pixels in prepared.inputs.items():
-                    batches[index].append((prepared.key, pixels))  # type: ignore[arg-type]  # inputs need a key
-                    if len(batches[index]) >= lazy.batch_size:
-                        flush(index)
-                for index, reason in prepared.failed.items():
-                    spec = stations[index].extractor.spec
-                    nothing = np.empty((0, spec.n_features), spec.dtype)
-                    assert prepared.key is not None
-                    writer.write(index, [], nothing, [(prepared.key, reason)])
-                if prepared.problem is not None or prepared.failed:
-                    failed += 1
-                    failed_row = row if failed_row is None else min(row, failed_row)
-                if progress is not None:
-                    progress(Progress(done, len(todo), failed))
-            for index in range(len(stations)):
-                flush(index)
-        finally:
-            # Also when the run is interrupted: what was computed is published, not dropped.
-            hints.remember_digests(stats)
-            writer.close()
-    work.seconds = time.monotonic() - first_read
-    return work
-
-
-@dataclass
-class _Work:
-    """What filling did: rows with a new vector, new vectors by fingerprint, wall and busy seconds."""
-
-    computed: np.ndarray
-    extracted: dict[str, int] = field(default_factory=dict)
-    seconds: float = 0.0
-    stages: dict[str, float] = field(default_factory=lambda: dict.fromkeys(STAGES, 0.0))
-
-
-class _Loader:
-    """The extractors of a run, built, on their device."""
-
-    def __init__(self, tasks: Sequence[Task], settings: Settings) -> None:
-        self.stations: list[Station] = []
-        device = "cpu"
-        for task in tasks:
-            extractor = load(task.asked, task.spec)
-            if isinstance(extractor, DescriptorExtractor):
-                self.stations.append(Station(extractor, task.store, None))
-            else:
-                device = choose_device(settings.device)
-                self.stations.append(Station(extractor, task.store, TorchRuntime(extractor, device=device)))
-        self.batch_size = settings.batch_size or default_batch_size(device)
-        self.provenance = {
-            "device": device,
-            "runtime": "torch",
-            "batch_size": self.batch_size,
-            "versions": package_versions(),
-        }
+def _take_turns(tasks: Sequence[Task], opened: OpenCache, turns: ExitStack) -> None:
+    # In one order, so that two runs never wait for each other.
+    for directory in sorted({task.store.directory for task in tasks if task.store.directory}):
+        turns.enter_context(turn(directory))
+    if opened.directory is None:
+        turns.enter_context(opened.turn)
+    for task in tasks:
+        task.store.refresh()
 
 
 def _summarise(
     table: SampleTable,
     keys: Keys,
     tasks: Sequence[Task],
-    problems: dict[int, str],
-    work: "_Work",
+    work: Work,
     *,
     seconds: float,
 ) -> Run:
-    reasons = dict(problems)
+    reasons = {row: str(problem) for row, problem in work.problems.items()}
     outcomes = []
     for task in tasks:
         positions = np.full(len(table), MISSING, np.int64)
@@ -303,13 +148,12 @@ def _summarise(
     )
 
 
-def _judge(done: Run, settings: Settings) -> None:
+def _judge(done: Run, work: Work, settings: Settings) -> None:
     if not done.failures:
         return
     first = done.failures[0]
     if settings.on_error == "raise":
-        readable = done.keys.known[first.row]
-        kind: type[FeatxError] = DecodeError if readable else SampleIOError
+        kind = type(work.problems[first.row]) if first.row in work.problems else DecodeError
         raise kind(
             f"sample '{first.id}': {first.reason}. Remove or repair it, or record failures with "
             "on_error='record' (--on-error record)."

@@ -2,6 +2,9 @@
 
 import functools
 import os
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
@@ -18,6 +21,7 @@ __all__ = [
     "Runtime",
     "RuntimeChoice",
     "TorchRuntime",
+    "check_device",
     "choose_device",
     "choose_precision",
     "choose_runtime",
@@ -64,31 +68,43 @@ class TorchRuntime:
         Returns
         -------
         ndarray of shape (n, n_features), float16 or float32
-            In the spec's storage type.
+            In the spec's storage type; infinite where that is too small for a value.
 
         Raises
         ------
         ExtractionError
-            If a value is not finite.
+            If the device has too little memory for the batch.
         """
         import torch
 
-        batch = torch.from_numpy(pixels).to(self.device).contiguous(memory_format=torch.channels_last)
-        # TF32 would round inputs to 10 bits behind the caller's back; float32 means float32.
-        with torch.inference_mode(), torch.backends.cudnn.flags(allow_tf32=False):
-            features = self._backbone(batch).float().cpu().numpy()
-        # Half precision may compute larger values than float16 can keep; that is a failure, not a warning.
+        try:
+            with torch.inference_mode(), torch.autocast(self.device.type, enabled=False), _plain_float32():
+                batch = torch.from_numpy(pixels).to(self.device)
+                batch = batch.contiguous(memory_format=torch.channels_last)
+                features = self._backbone(batch).float().cpu().numpy()
+        except torch.OutOfMemoryError as error:
+            raise ExtractionError(
+                f"{self.spec.text}: {self.device} has too little memory for {len(pixels)} images at once. "
+                "Use a smaller --batch-size."
+            ) from error
+        # Half precision may compute larger values than float16 can keep: they become infinite, and are then refused.
         with np.errstate(over="ignore"):
             stored: np.ndarray = features.astype(self.spec.dtype)
-        if not np.isfinite(stored).all():
-            raise ExtractionError(
-                f"{self.spec.text}: {int((~np.isfinite(stored).all(axis=1)).sum())} of {len(stored)} vectors of a "
-                f"batch hold values that are not finite in {self.spec.precision}. Use --precision float32."
-            )
         return stored
 
 
 Runtime = TorchRuntime
+
+
+def check_device(device: str) -> None:
+    """Refuse what is not the name of a device, whether or not there is such a device here.
+
+    Raises
+    ------
+    UsageError
+    """
+    if not re.fullmatch(r"auto|cpu|mps|cuda(:[0-9]+)?", device):
+        raise UsageError(f"device: expected auto, cpu, mps, cuda or cuda:N, got {device!r}.")
 
 
 def choose_device(device: str) -> str:
@@ -97,8 +113,9 @@ def choose_device(device: str) -> str:
     Raises
     ------
     UsageError
-        If the device does not exist here.
+        If it is not the name of a device, or there is none of that name here.
     """
+    check_device(device)
     if device == "cpu":
         return device
     import torch
@@ -109,8 +126,6 @@ def choose_device(device: str) -> str:
         return "mps" if torch.backends.mps.is_available() else "cpu"
     kind, _, index = device.partition(":")
     there = {"cuda": torch.cuda.device_count(), "mps": int(torch.backends.mps.is_available())}
-    if kind not in there or (index and not index.isdigit()):
-        raise UsageError(f"device: expected auto, cpu, mps, cuda or cuda:N, got {device!r}.")
     if int(index or 0) >= there[kind]:
         raise UsageError(
             f"device: expected one that torch sees here, got {device!r} with {there[kind]} {kind} devices. "
@@ -187,3 +202,24 @@ def machine_facts() -> dict[str, Any]:
         "nvidia": Path("/dev/nvidiactl").exists(),
         "visible": os.environ.get("CUDA_VISIBLE_DEVICES"),
     }
+
+
+@contextmanager
+def _plain_float32() -> Iterator[None]:
+    """Keep torch from rounding the inputs of float32 products, whatever the caller has set for the rest of the process.
+
+    TF32 on CUDA keeps 10 bits, and ``torch.set_float32_matmul_precision("medium")`` 7 of them on a CPU too.
+    """
+    from torch import backends
+
+    cudnn: Any = backends.cudnn  # some attributes of these two exist only when they run
+    mkldnn: Any = backends.mkldnn
+    places = (backends.cuda.matmul, cudnn.conv, mkldnn.matmul, mkldnn.conv)
+    before = [place.fp32_precision for place in places]
+    try:
+        for place in places:
+            place.fp32_precision = "ieee"
+        yield
+    finally:
+        for place, precision in zip(places, before, strict=True):
+            place.fp32_precision = precision

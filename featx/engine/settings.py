@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Literal, TypedDict, get_args
 
-from featx.engine.runtime import PrecisionChoice, RuntimeChoice
+from featx.engine.runtime import PrecisionChoice, RuntimeChoice, check_device
 from featx.errors import UsageError
 
 __all__ = ["OnError", "Settings", "SettingsKeywords"]
@@ -43,10 +43,16 @@ class Settings:
     stall_seconds: float = 300.0
 
     def __post_init__(self) -> None:
-        if self.on_error not in get_args(OnError):
-            raise UsageError(
-                f"on_error: expected one of {', '.join(get_args(OnError))}, got {self.on_error!r}."
-            )
+        check_device(self.device)
+        for name, choices in (
+            ("runtime", get_args(RuntimeChoice)),
+            ("precision", get_args(PrecisionChoice)),
+            ("on_error", get_args(OnError)),
+        ):
+            if getattr(self, name) not in choices:
+                raise UsageError(
+                    f"{name}: expected one of {', '.join(choices)}, got {getattr(self, name)!r}."
+                )
         for name in ("batch_size", "workers"):
             value = getattr(self, name)
             if value is not None and (not isinstance(value, int) or value < 1):

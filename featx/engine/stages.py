@@ -1,18 +1,16 @@
-"""The bounded stages of a run: read, digest and decode on threads, forward here, write on a thread of its own."""
+"""The bounded stages before the forward pass: read, digest and decode on threads; writing is in `writer.py`."""
 
-import collections
-import logging
 import os
 import queue
 import threading
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Generator, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from featx.cache import MISSING, Store, rows_per_shard
+from featx.cache import MISSING, Store
 from featx.engine.runtime import Runtime
 from featx.errors import DecodeError, ExtractionError, SampleIOError
 from featx.samples import SampleTable, decode, decode_fast, key_of
@@ -21,13 +19,13 @@ if TYPE_CHECKING:
     from featx.extractors.backbone import Backbone
     from featx.extractors.descriptor_source import DescriptorExtractor
 
-__all__ = ["STAGES", "Prepared", "StageClock", "Station", "Writer", "prepare_rows"]
-
-_log = logging.getLogger(__name__)
+__all__ = ["POLL_SECONDS", "STAGES", "Prepared", "StageClock", "Station", "prepare_rows"]
 
 STAGES = ("read", "digest", "decode", "forward", "write")
-PUBLISH_SECONDS = 30.0
-_POLL_SECONDS = 0.2
+POLL_SECONDS = 0.2
+"""How often a thread that waits looks up, to see whether it still should."""
+
+_JOIN_SECONDS = 2.0
 
 
 @dataclass
@@ -73,8 +71,8 @@ class Prepared:
         By station; empty where every station has the key, or another row with the same bytes is under way.
     failed : dict of int to str
         By station: why the content has no vector there.
-    problem : str or None
-        Why the sample could not be read.
+    problem : SampleIOError, DecodeError or None
+        Why the sample could not be read, or was no picture to begin with.
     stat : os.stat_result or None
         Of the file, taken before it was read.
     stat_at : float
@@ -85,7 +83,7 @@ class Prepared:
     key: bytes | None
     inputs: dict[int, np.ndarray] = field(default_factory=dict)
     failed: dict[int, str] = field(default_factory=dict)
-    problem: str | None = None
+    problem: SampleIOError | DecodeError | None = None
     stat: os.stat_result | None = None
     stat_at: float = 0.0
 
@@ -99,7 +97,7 @@ def prepare_rows(
     ahead: int,
     stall_seconds: float,
     clock: StageClock,
-) -> Iterator[Prepared]:
+) -> Generator[Prepared, None, None]:
     """Read, digest and decode rows on threads, at most `ahead` of them before the caller.
 
     Parameters
@@ -109,7 +107,7 @@ def prepare_rows(
     rows : iterable of int
         In the order they are begun.
     stations : sequence of Station
-        What to prepare inputs for.
+        What to prepare inputs for; with none, rows are only read and digested.
     workers : int
         Number of threads.
     ahead : int
@@ -122,7 +120,7 @@ def prepare_rows(
     Yields
     ------
     Prepared
-        One for each row, in the order in which they are done.
+        One for each row, in the order in which they are done. Close the iterator to end the threads early.
 
     Raises
     ------
@@ -133,13 +131,13 @@ def prepare_rows(
     todo: queue.Queue[int | None] = queue.Queue(maxsize=workers)
     ready: queue.Queue[Prepared | BaseException | None] = queue.Queue(maxsize=ahead)
     stop = threading.Event()
-    begun: dict[int, tuple[int, float]] = {}
+    begun: list[tuple[int, float] | None] = [None] * workers
     claims = _Claims(stations)
 
     def put(channel: queue.Queue[Any], item: Any) -> bool:
         while not stop.is_set():
             try:
-                channel.put(item, timeout=_POLL_SECONDS)
+                channel.put(item, timeout=POLL_SECONDS)
                 return True
             except queue.Full:
                 continue
@@ -159,7 +157,7 @@ def prepare_rows(
                 done: Prepared | BaseException = _prepare(table, row, stations, claims, clock)
             except BaseException as error:  # handed to the caller's thread, which raises it
                 done = error
-            begun.pop(worker, None)
+            begun[worker] = None
             if not put(ready, done):
                 return
         put(ready, None)
@@ -171,10 +169,10 @@ def prepare_rows(
     try:
         working = workers
         while working:
+            _check_stall(table, begun, stall_seconds)
             try:
-                done = ready.get(timeout=_POLL_SECONDS)
+                done = ready.get(timeout=POLL_SECONDS)
             except queue.Empty:
-                _check_stall(table, begun, stall_seconds)
                 continue
             if done is None:
                 working -= 1
@@ -190,88 +188,11 @@ def prepare_rows(
                 todo.put_nowait(None)
             except queue.Full:
                 break
-
-
-class Writer:
-    """Collects vectors of all stations and publishes them as shards, on a thread of its own.
-
-    Parameters
-    ----------
-    stations : sequence of Station
-        Where the vectors go.
-    provenance : mapping
-        Recorded with every shard, beside how the extractor was asked for.
-    clock : StageClock
-        Where busy time is counted.
-    """
-
-    def __init__(self, stations: Sequence[Station], *, provenance: Any, clock: StageClock) -> None:
-        self._stations = stations
-        self._provenance = provenance
-        self._clock = clock
-        self._inbox: queue.Queue[Any] = queue.Queue(maxsize=16)
-        self._buffers = [_Buffer() for _ in stations]
-        self._error: BaseException | None = None
-        self.last_published = 0.0
-        self._thread = threading.Thread(target=self._run, daemon=True)
-        self._thread.start()
-
-    def write(
-        self,
-        station: int,
-        keys: Sequence[bytes],
-        features: np.ndarray,
-        failures: Sequence[tuple[bytes, str]] = (),
-    ) -> None:
-        """Hand over vectors, or failures, of one station; raises what went wrong with earlier ones."""
-        self._put((station, keys, features, failures))
-
-    def close(self) -> None:
-        """Publish what is left and stop; raises what went wrong."""
-        self._put(None)
-        self._thread.join()
-        if self._error is not None:
-            raise self._error
-
-    def _put(self, item: Any) -> None:
-        while self._error is None:
-            try:
-                self._inbox.put(item, timeout=_POLL_SECONDS)
-                return
-            except queue.Full:
-                continue
-        raise self._error
-
-    def _run(self) -> None:
-        try:
-            while True:
-                try:
-                    item = self._inbox.get(timeout=1.0)
-                except queue.Empty:
-                    self._publish(due=True)
-                    continue
-                if item is None:
-                    self._publish(due=False)
-                    return
-                station, keys, features, failures = item
-                self._buffers[station].add(keys, features, failures)
-                self._publish(due=True)
-        except BaseException as error:  # raised to the caller by write and close
-            self._error = error
-
-    def _publish(self, *, due: bool) -> None:
-        for station, buffer in zip(self._stations, self._buffers, strict=True):
-            spec = station.extractor.spec
-            limit = rows_per_shard(spec.n_features, np.dtype(spec.dtype).itemsize)
-            while buffer.rows and (
-                not due or buffer.rows >= limit or time.monotonic() - buffer.since > PUBLISH_SECONDS
-            ):
-                started = time.perf_counter()
-                keys, features, failures = buffer.take(limit, spec)
-                provenance = {"spec": spec.text, **self._provenance}
-                station.store.publish(keys, features, failures=failures, provenance=provenance)
-                self.last_published = time.monotonic()
-                self._clock.add("write", time.perf_counter() - started)
+        # A thread in the middle of a library's code may take the process with it when that exits. One that hangs
+        # is not waited for long.
+        deadline = time.monotonic() + _JOIN_SECONDS
+        for thread in threads:
+            thread.join(max(0.0, deadline - time.monotonic()))
 
 
 class _Claims:
@@ -292,42 +213,6 @@ class _Claims:
         return [index for index, at in enumerate(self._stations) if at.store.lookup(one)[0] == MISSING]
 
 
-class _Buffer:
-    """Vectors and failures of one station that are not published yet."""
-
-    def __init__(self) -> None:
-        self.rows = 0
-        self.since = 0.0
-        self._blocks: collections.deque[tuple[list[bytes], np.ndarray]] = collections.deque()
-        self._failures: list[tuple[bytes, str]] = []
-
-    def add(self, keys: Sequence[bytes], features: np.ndarray, failures: Sequence[tuple[bytes, str]]) -> None:
-        if not self.rows:
-            self.since = time.monotonic()
-        if len(keys):
-            self._blocks.append((list(keys), features))
-        self._failures.extend(failures)
-        self.rows += len(keys) + len(failures)
-
-    def take(self, limit: int, spec: Any) -> tuple[np.ndarray, np.ndarray, list[tuple[bytes, str]]]:
-        """Take out at most `limit` vectors, and all failures."""
-        keys: list[bytes] = []
-        features: list[np.ndarray] = []
-        while self._blocks and len(keys) < limit:
-            block_keys, block = self._blocks.popleft()
-            room = limit - len(keys)
-            if len(block_keys) > room:
-                self._blocks.appendleft((block_keys[room:], block[room:]))
-                block_keys, block = block_keys[:room], block[:room]
-            keys.extend(block_keys)
-            features.append(block)
-        failures, self._failures = self._failures, []
-        self.rows -= len(keys) + len(failures)
-        self.since = time.monotonic()
-        matrix = np.concatenate(features) if features else np.empty((0, spec.n_features), spec.dtype)
-        return np.frombuffer(b"".join(keys), np.uint8).reshape(-1, 32), matrix, failures
-
-
 def _prepare(
     table: SampleTable, row: int, stations: Sequence[Station], claims: _Claims, clock: StageClock
 ) -> Prepared:
@@ -338,7 +223,7 @@ def _prepare(
         raw = table.read(row)
     except (SampleIOError, DecodeError) as error:
         clock.add("read", time.perf_counter() - started)
-        return Prepared(row, None, problem=str(error))
+        return Prepared(row, None, problem=error)
     was_read = time.perf_counter()
     clock.add("read", was_read - started)
     key = key_of(raw)
@@ -370,9 +255,12 @@ def _decoded(raw: Any, pixels: str) -> Any:
         return error
 
 
-def _check_stall(table: SampleTable, begun: dict[int, tuple[int, float]], stall_seconds: float) -> None:
+def _check_stall(table: SampleTable, begun: Sequence[tuple[int, float] | None], stall_seconds: float) -> None:
     now = time.monotonic()
-    for row, since in list(begun.values()):
+    for under_way in begun:
+        if under_way is None:
+            continue
+        row, since = under_way
         if now - since > stall_seconds:
             raise ExtractionError(
                 f"reading '{table.uri_at(row)}' has taken more than {stall_seconds:g} s. Check the disk or network "

@@ -1,5 +1,6 @@
 """From a decoded picture to a network's input: resize, centre crop and scale, as the weights were trained with."""
 
+import math
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -16,6 +17,9 @@ __all__ = ["Interpolation", "Preprocessing", "resize_and_crop"]
 Interpolation = Literal["bilinear", "bicubic"]
 
 _RESAMPLING = {"bilinear": Image.Resampling.BILINEAR, "bicubic": Image.Resampling.BICUBIC}
+
+_FILTER_RADIUS = 2
+"""Pixels, times the scale, that the wider of the filters reaches to either side."""
 
 _MAX_ASPECT = 16
 """Above this ratio of the sides only the pixels that are kept are computed: the whole strip could fill the memory."""
@@ -118,8 +122,9 @@ def resize_and_crop(
 ) -> Image.Image:
     """Resize the shorter side and cut the central square.
 
-    The result equals torchvision's ``Resize`` followed by ``CenterCrop`` on PIL images, byte for byte; only for a
-    picture more than 16 times as long as wide may a channel value differ by one.
+    The result equals torchvision's ``Resize`` followed by ``CenterCrop`` on PIL images, byte for byte. Of a picture
+    more than 16 times as long as wide only the window is computed, first its width, then its height: a channel value
+    may differ by one, and by more where Pillow would choose the other order and a bicubic overshoot is clipped.
 
     Parameters
     ----------
@@ -154,15 +159,23 @@ def resize_and_crop(
 def _resize_window(
     image: Image.Image, resized: tuple[int, int], window: tuple[int, int], interpolation: Interpolation
 ) -> Image.Image:
-    # Pillow takes filter weights from the whole image, also outside the box, so the window's edge is no seam. It
-    # keeps the box in single precision, which is why this is not used where the exact resize fits.
-    box = []
-    for axis in (0, 1):
-        scale = image.size[axis] / resized[axis]
-        start = round((resized[axis] - window[axis]) / 2.0)
-        box.append((start * scale, min((start + window[axis]) * scale, image.size[axis])))
-    (left, right), (top, bottom) = box
-    return image.resize(window, _RESAMPLING[interpolation], box=(left, top, right, bottom))
+    # Pillow keeps a box in single precision, which is why this is not used where the exact resize fits.
+    kept, boxes = [], []
+    for length, new_length, new_window in zip(image.size, resized, window, strict=True):
+        scale = length / new_length
+        start = round((new_length - new_window) / 2.0)
+        first, last = start * scale, min((start + new_window) * scale, length)
+        reach = (
+            _FILTER_RADIUS * max(scale, 1.0) + 1
+        )  # pixels outside the window that its edge is computed from
+        low = max(0, math.floor(first - reach))
+        kept.append((low, min(length, math.ceil(last + reach))))
+        boxes.append((first - low, last - low))
+    part = image.crop((kept[0][0], kept[1][0], kept[0][1], kept[1][1]))
+    # Pillow clips between its two passes and may swap them for a window, but not for the whole: width, then height.
+    filter_ = _RESAMPLING[interpolation]
+    part = part.resize((window[0], part.height), filter_, box=(boxes[0][0], 0, boxes[0][1], part.height))
+    return part.resize(window, filter_, box=(0, boxes[1][0], part.width, boxes[1][1]))
 
 
 def _centre(image: Image.Image, crop: int) -> Image.Image:

@@ -80,14 +80,20 @@ def test_the_whole_of_an_official_preset_is_reproduced(shape):
 
 
 @pytest.mark.parametrize("interpolation", INTERPOLATIONS)
+@pytest.mark.parametrize("resize", [64, 9])
 @pytest.mark.parametrize(
     ("width", "height"), [(1, 17), (17, 1), (3, 400), (400, 3), (20, 1000), (1000, 20), (2, 5000)]
 )
-def test_a_strip_is_within_one_of_the_exact_result(width, height, interpolation):
+def test_a_strip_is_within_one_of_the_whole_resized_in_width_and_then_in_height(
+    width, height, resize, interpolation
+):
     image = noise(width, height)
-    resized = official.resize(image, [64], interpolation=InterpolationMode(interpolation))
+    longer = int(resize * max(width, height) / min(width, height))
+    size = (resize, longer) if width < height else (longer, resize)
+    resampling = Image.Resampling[interpolation.upper()]
+    resized = image.resize((size[0], height), resampling).resize(size, resampling)
     expected = np.asarray(official.center_crop(resized, [56, 56])).transpose(2, 0, 1).astype(int)
-    preprocessing = Preprocessing(64, 56, interpolation=interpolation)
+    preprocessing = Preprocessing(resize, 56, interpolation=interpolation)
     for found in (preprocessing.apply(image), preprocessing.apply(tensor_of(image))):
         assert np.abs(found - expected).max() <= 1
 

@@ -12,7 +12,7 @@ from torchvision import models
 import featx
 from featx.engine.runtime import has_amx
 
-BATCH = 32
+BATCH = 16  # not the engine's own: the promise holds whatever the batch
 NETS = {
     "mobilenet_v2": models.MobileNet_V2_Weights.IMAGENET1K_V1,
     "squeezenet1_1": models.SqueezeNet1_1_Weights.IMAGENET1K_V1,
@@ -32,7 +32,8 @@ def reference(assets, photos) -> dict[str, np.ndarray]:
     """Compute what a user would without featx: both nets expect the same transforms, so the pixels are shared."""
     transforms = [member.transforms() for member in NETS.values()]
     assert repr(transforms[0]) == repr(transforms[1])
-    networks = {name: getattr(models, name)().eval() for name in NETS}
+    # Channels last is an order of memory, and twice as fast on a CPU.
+    networks = {name: getattr(models, name)().eval().to(memory_format=torch.channels_last) for name in NETS}
     for name, network in networks.items():
         network.load_state_dict(torch.load(assets / f"weights/{name}.pth", weights_only=True))
 
@@ -44,6 +45,7 @@ def reference(assets, photos) -> dict[str, np.ndarray]:
     with torch.inference_mode(), ThreadPoolExecutor(2) as pool:
         for start in range(0, len(photos), BATCH):
             images = torch.stack(list(pool.map(pixels, photos[start : start + BATCH])))
+            images = images.contiguous(memory_format=torch.channels_last)
             for name, network in networks.items():
                 features[name].append(network.features(images).mean(dim=(2, 3)))
     return {name: torch.cat(parts).numpy() for name, parts in features.items()}
@@ -71,21 +73,16 @@ def half(assets, photos) -> dict[str, featx.Features]:
 
 
 @pytest.mark.parametrize("name", NETS)
-def test_float32_is_within_1e_4_of_the_largest_value_of_every_photo(name, single, reference, record_property):
+def test_float32_is_within_1e_4_of_the_largest_value_of_every_photo(name, single, reference):
     expected = reference[name]
     error = np.abs(single[name].X - expected).max(axis=1) / np.abs(expected).max(axis=1)
-    record_property("largest_relative_error", float(error.max()))
     assert error.max() <= 1e-4
 
 
 @pytest.mark.parametrize("name", NETS)
-def test_bfloat16_has_a_cosine_of_0_995_for_every_photo_and_a_median_of_0_998(
-    name, half, reference, record_property
-):
+def test_bfloat16_has_a_cosine_of_0_995_for_every_photo_and_a_median_of_0_998(name, half, reference):
     X, expected = half[name].X, reference[name]
     cosine = (X * expected).sum(axis=1) / np.linalg.norm(X, axis=1) / np.linalg.norm(expected, axis=1)
-    record_property("lowest_cosine", float(cosine.min()))
-    record_property("median_cosine", float(np.median(cosine)))
     assert cosine.min() >= 0.995
     assert np.median(cosine) >= 0.998
 

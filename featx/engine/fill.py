@@ -1,0 +1,299 @@
+"""Filling stores with what is missing, in one pass over the rows that lack something; `run.py` says what came of it."""
+
+import os
+import time
+import warnings
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from contextlib import closing
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from featx.cache import FAILED, MISSING, Hints
+from featx.engine.identify import load, package_versions
+from featx.engine.outcome import Progress
+from featx.engine.plan import Keys, Task, missing_rows
+from featx.engine.runtime import TorchRuntime, choose_device, default_batch_size
+from featx.engine.settings import Settings
+from featx.engine.stages import STAGES, Prepared, StageClock, Station, prepare_rows
+from featx.engine.writer import Writer
+from featx.errors import DecodeError, ExtractionError, SampleIOError
+from featx.extractors.descriptor_source import DescriptorExtractor
+from featx.samples import SampleTable
+
+__all__ = ["Work", "digest", "fill"]
+
+_DIGESTED_AHEAD = 64
+_NOTED_AT_ONCE = 1000
+
+
+@dataclass
+class Work:
+    """What filling did.
+
+    Attributes
+    ----------
+    computed : ndarray of shape (n_samples,), bool
+        Rows that a vector was computed for.
+    problems : dict of int to SampleIOError or DecodeError
+        Rows that could not be read, and why.
+    extracted : dict of str to int
+        New vectors by fingerprint.
+    seconds : float
+        From the first read to the last publish, the extractors being built; 0 where nothing was missing.
+    stages : dict of str to float
+        Busy seconds by stage, summed over threads.
+    """
+
+    computed: np.ndarray
+    problems: dict[int, SampleIOError | DecodeError] = field(default_factory=dict)
+    extracted: dict[str, int] = field(default_factory=dict)
+    seconds: float = 0.0
+    stages: dict[str, float] = field(default_factory=lambda: dict.fromkeys(STAGES, 0.0))
+
+
+def fill(
+    table: SampleTable,
+    tasks: Sequence[Task],
+    keys: Keys,
+    hints: Hints,
+    *,
+    settings: Settings,
+    progress: Callable[[Progress], None] | None,
+) -> Work:
+    """Read the rows that lack a key or a vector, compute what is missing for them, publish it.
+
+    Parameters
+    ----------
+    table : SampleTable
+    tasks : sequence of Task
+    keys : Keys
+        Completed on the way.
+    hints : Hints
+        Where the digests of files are noted.
+    settings : Settings
+    progress : callable or None
+        Called with a `Progress` after each row.
+
+    Returns
+    -------
+    Work
+    """
+    filling = _Filling(table, tasks, keys, hints, settings, progress)
+    if not keys.known[filling.todo].any():
+        # Perhaps every vector is there, under names that were never seen: then no extractor has to be built.
+        filling.digest_until_missing()
+    if len(filling.todo):
+        filling.compute()
+    return filling.work
+
+
+def digest(table: SampleTable, keys: Keys, hints: Hints, *, settings: Settings) -> None:
+    """Read and digest the rows whose key is not known; those that cannot be read stay unknown."""
+    rows = np.flatnonzero(~keys.known).tolist()
+    for _ in _noted(
+        table, rows, (), keys, {}, hints, settings=settings, ahead=_DIGESTED_AHEAD, clock=StageClock()
+    ):
+        pass
+
+
+class _Filling:
+    """One run's filling under way: which rows are left, and how it went so far."""
+
+    def __init__(
+        self,
+        table: SampleTable,
+        tasks: Sequence[Task],
+        keys: Keys,
+        hints: Hints,
+        settings: Settings,
+        progress: Callable[[Progress], None] | None,
+    ) -> None:
+        self._table = table
+        self._tasks = list({task.spec.fingerprint: task for task in tasks}.values())
+        self._keys = keys
+        self._hints = hints
+        self._settings = settings
+        self._progress = progress
+        self._clock = StageClock()
+        self.work = Work(np.zeros(len(table), bool), stages=self._clock.seconds)
+        self.todo = missing_rows(keys, tasks)
+        self._total = len(self.todo)
+        self._done = self._failed = 0
+        # With on_error="raise" the first failure is all that will be said, so no row behind it is begun.
+        self._last_row = len(table)
+        for task in self._tasks if settings.on_error == "raise" else ():
+            failed = keys.known.copy()
+            failed[keys.known] = task.store.lookup(keys.values[keys.known]) == FAILED
+            self._last_row = min([self._last_row, *np.flatnonzero(failed)[:1].tolist()])
+
+    def digest_until_missing(self) -> None:
+        """Digest rows until one lacks a vector; what is then left to do needs the extractors."""
+        with closing(self._prepared((), ahead=_DIGESTED_AHEAD)) as rows:
+            for prepared in rows:
+                found = self._found(prepared)
+                if MISSING in found:
+                    break
+                self._settle(prepared.row, failed=prepared.problem is not None or FAILED in found)
+        todo = missing_rows(self._keys, self._tasks)
+        self.todo = todo[~np.isin(todo, list(self.work.problems)) & (todo <= self._last_row)]
+
+    def compute(self) -> None:
+        """Build the extractors and run them over the rows that are left."""
+        stations, batch_size, provenance = _stations(self._tasks, self._settings)
+        batches: list[list[tuple[int, bytes, np.ndarray]]] = [[] for _ in stations]
+        started = time.monotonic()
+        writer = Writer(
+            stations,
+            provenance=provenance,
+            stall_seconds=self._settings.stall_seconds,
+            clock=self._clock,
+        )
+        try:
+            with closing(self._prepared(stations, ahead=2 * batch_size)) as rows:
+                for prepared in rows:
+                    failed = prepared.problem is not None or bool(prepared.failed)
+                    if prepared.key is not None:
+                        for index, inputs in prepared.inputs.items():
+                            batches[index].append((prepared.row, prepared.key, inputs))
+                            if len(batches[index]) >= batch_size:
+                                self._forward(index, stations[index], batches[index], writer)
+                        for index, reason in prepared.failed.items():
+                            writer.write_failure(index, prepared.key, reason)
+                    self.work.computed[prepared.row] = bool(prepared.inputs)
+                    if not prepared.inputs and not failed:
+                        failed = FAILED in self._found(prepared)
+                    self._settle(prepared.row, failed=failed)
+            for index, station in enumerate(stations):
+                self._forward(index, station, batches[index], writer)
+        finally:
+            # Also when the run is interrupted: what was computed is published, not dropped.
+            writer.close()
+        self.work.seconds = time.monotonic() - started
+
+    def _forward(
+        self, index: int, station: Station, batch: list[tuple[int, bytes, np.ndarray]], writer: Writer
+    ) -> None:
+        if not batch:
+            return
+        inputs = np.stack([inputs for _, _, inputs in batch])
+        began = time.monotonic()
+        features = inputs if station.runtime is None else station.runtime(inputs)
+        self._clock.add("forward", time.monotonic() - began)
+        spec = station.extractor.spec
+        finite = np.isfinite(features).all(axis=1)
+        if not finite.all():
+            row, _, _ = batch[int(np.argmin(finite))]
+            way_out = "Check its weights" if spec.precision == "float32" else "Use --precision float32"
+            raise ExtractionError(
+                f"{spec.text}: {int((~finite).sum())} of {len(batch)} vectors of a batch hold values that are not "
+                f"finite in {spec.precision}, that of '{self._table.id_at(row)}' among them. {way_out}."
+            )
+        writer.write(index, [key for _, key, _ in batch], features)
+        self.work.extracted[spec.fingerprint] = self.work.extracted.get(spec.fingerprint, 0) + len(batch)
+        batch.clear()
+
+    def _prepared(self, stations: Sequence[Station], *, ahead: int) -> Generator[Prepared, None, None]:
+        return _noted(
+            self._table,
+            self._rows(),
+            stations,
+            self._keys,
+            self.work.problems,
+            self._hints,
+            settings=self._settings,
+            ahead=ahead,
+            clock=self._clock,
+        )
+
+    def _rows(self) -> Iterator[int]:
+        for row in self.todo.tolist():
+            if row > self._last_row:
+                return
+            yield row
+
+    def _found(self, prepared: Prepared) -> list[int]:
+        """Look a row's key up in every store; nothing for a row that has none."""
+        if prepared.key is None:
+            return []
+        one = np.frombuffer(prepared.key, np.uint8)[None]
+        return [int(task.store.lookup(one)[0]) for task in self._tasks]
+
+    def _settle(self, row: int, *, failed: bool) -> None:
+        self._done += 1
+        if failed:
+            self._failed += 1
+            if self._settings.on_error == "raise":
+                self._last_row = min(self._last_row, row)
+        if self._progress is not None:
+            self._progress(Progress(self._done, self._total, self._failed))
+
+
+def _noted(
+    table: SampleTable,
+    rows: Iterable[int],
+    stations: Sequence[Station],
+    keys: Keys,
+    problems: dict[int, SampleIOError | DecodeError],
+    hints: Hints,
+    *,
+    settings: Settings,
+    ahead: int,
+    clock: StageClock,
+) -> Generator[Prepared, None, None]:
+    """Prepare rows, and note their keys and problems as they come."""
+    stats: list[tuple[str, os.stat_result, bytes, float]] = []
+    prepared_rows = prepare_rows(
+        table,
+        rows,
+        stations,
+        workers=settings.workers or os.cpu_count() or 1,
+        ahead=ahead,
+        stall_seconds=settings.stall_seconds,
+        clock=clock,
+    )
+    with warnings.catch_warnings(), closing(prepared_rows):
+        from PIL import Image
+
+        # Pillow warns of large pictures before it refuses them; the decode policy's own limit says it better.
+        warnings.simplefilter("error", Image.DecompressionBombWarning)
+        # Of damage that Pillow reads past (a corrupt EXIF block) nobody could say which sample it was in.
+        warnings.filterwarnings("ignore", category=UserWarning, module=r"PIL\.")
+        try:
+            for prepared in prepared_rows:
+                row, key = prepared.row, prepared.key
+                keys.known[row] = key is not None  # what was known of a file that is gone does not count
+                if key is not None:
+                    keys.values[row] = np.frombuffer(key, np.uint8)
+                    if prepared.stat is not None:
+                        stats.append((table.uri_at(row), prepared.stat, key, prepared.stat_at))
+                if prepared.problem is not None:
+                    problems[row] = prepared.problem
+                if len(stats) >= _NOTED_AT_ONCE:
+                    hints.remember_digests(stats)
+                    stats.clear()
+                yield prepared
+        finally:
+            hints.remember_digests(stats)
+
+
+def _stations(tasks: Sequence[Task], settings: Settings) -> tuple[list[Station], int, dict[str, Any]]:
+    """Build the extractors on their device; return them, their batch size, and what to record of it."""
+    stations = []
+    device = "cpu"
+    for task in tasks:
+        extractor = load(task.asked, task.spec)
+        runtime = None
+        if not isinstance(extractor, DescriptorExtractor):
+            device = choose_device(settings.device)
+            runtime = TorchRuntime(extractor, device=device)
+        stations.append(Station(extractor, task.store, runtime))
+    batch_size = settings.batch_size or default_batch_size(device)
+    provenance = {
+        "device": device,
+        "runtime": "torch",
+        "batch_size": batch_size,
+        "versions": package_versions(),
+    }
+    return stations, batch_size, provenance

@@ -1,0 +1,120 @@
+import errno
+import shutil
+
+import pytest
+
+from featx.cache import disk
+from featx.errors import CacheError, DecodeError, ExtractionError
+
+COLOUR = "pixels:size=1"
+
+
+def test_several_extractors_share_one_reading_and_one_decoding(fill, pictures, reads, decodings):
+    fill(pictures(5), [COLOUR, "glcm", "color_histogram"], workers=1)
+    assert len(decodings) == 5
+    # Until one was known to lack a vector no extractor was built: it is read again, with those that were under way.
+    assert set(reads) == set(range(5))
+    assert max(reads.count(row) for row in range(5)) <= 2
+
+
+def test_a_copy_of_the_files_elsewhere_builds_no_extractor(counts, fill, pictures, tmp_path, request):
+    folder = pictures(5)
+    (folder / "broken.png").write_bytes(b"broken")
+    fill(folder, max_error_rate=1.0)
+    shutil.copytree(folder, tmp_path / "elsewhere")
+    request.getfixturevalue("no_extractor_is_built")
+    done = fill(tmp_path / "elsewhere", max_error_rate=1.0)
+    assert counts(done) == ((5, 0, 1), [(5, 0, 1)])
+    assert done.extracting_seconds == 0.0
+
+
+def test_raising_does_not_begin_rows_behind_a_failure_that_is_remembered(
+    fill, pictures, reads, trusted_at_once
+):
+    folder = pictures(50)
+    (folder / "010.png").write_bytes(b"broken")
+    fill(folder, max_error_rate=1.0)
+    reads.clear()
+    for _ in range(2):
+        with pytest.raises(DecodeError, match=r"sample '010\.png'"):
+            fill(folder, [COLOUR, "glcm"], on_error="raise", workers=1)
+    assert sorted(reads) == list(range(10))
+
+
+def test_content_that_failed_is_not_decoded_again_by_the_same_decoder(fill, pictures, decodings, monkeypatch):
+    folder = pictures(3)
+    (folder / "001.png").write_bytes(b"broken")
+    first = fill(folder)
+    decodings.clear()
+    assert fill(folder).failures == first.failures
+    assert not decodings
+    monkeypatch.setattr("featx.engine.plan.decoder_versions", lambda pixels: "a decoder that knows more")
+    fill(folder)
+    assert decodings == [b"broken"]
+
+
+def test_progress_counts_each_missing_sample_once(fill, pictures):
+    folder = pictures(6)
+    fill([folder / "000.png"])
+    (folder / "003.png").write_bytes(b"broken")
+    told = []
+    fill(folder, progress=told.append, batch_size=2)
+    assert [one.done for one in told] == list(range(1, 7))
+    assert {one.total for one in told} == {6}  # too young to be trusted, all are looked at
+    assert told[-1].failed == 1
+
+
+def test_a_full_disk_is_one_clear_error_and_what_was_published_is_kept(fill, pictures, monkeypatch):
+
+    folder = pictures(40)
+    fill([folder / f"{number:03}.png" for number in range(10)])
+
+    def full(file, data):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(disk, "write_all", full)
+    with pytest.raises(CacheError, match=r"cannot write .* No space left on device.*run again to resume"):
+        fill(folder, batch_size=1)
+    monkeypatch.undo()
+    assert fill(folder).cached == 10
+
+
+def test_a_vector_that_is_not_finite_is_refused_with_the_way_out(fill, pictures):
+    import torch
+
+    from featx import ModuleExtractor, Preprocessing
+
+    class Huge(torch.nn.Module):
+        def __init__(self, factor):
+            super().__init__()
+            self.factor = torch.nn.Parameter(torch.tensor(factor))
+
+        def forward(self, images):
+            return images.mean((2, 3)) * self.factor
+
+    preprocessing = Preprocessing(resize=4, crop=4, mean=(0.0, 0.0, 0.0), std=(1.0, 1.0, 1.0))
+    folder = pictures(5)
+    large = ModuleExtractor(Huge(3e38), name="large", preprocessing=preprocessing)
+    # Only blue, 249 to 255 of 255, is nearly one; bfloat16 holds the product, the float16 it is kept in does not.
+    with pytest.raises(
+        ExtractionError, match=r"5 of 5 vectors .* finite in bfloat16.*'000\.png'.*--precision float32"
+    ):
+        fill(folder, large, precision="bfloat16", workers=1)
+    assert fill(folder, large, precision="float32").extracted == 5
+    broken = ModuleExtractor(Huge(float("nan")), name="broken", preprocessing=preprocessing)
+    with pytest.raises(ExtractionError, match=r"finite in float32.*Check its weights\.$"):
+        fill(folder, broken, precision="float32")
+
+
+def test_an_interrupted_run_publishes_what_it_has(fill, pictures):
+    folder = pictures(20)
+
+    def interrupt(progress):
+        if progress.done == 12:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        fill(folder, progress=interrupt, batch_size=4)
+    done = fill(folder)
+    assert 8 <= done.cached < 20
+    assert done.cached + done.extracted == 20

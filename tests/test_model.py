@@ -1,0 +1,171 @@
+import json
+import zipfile
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from sklearn.linear_model import LogisticRegression
+from torch import nn
+
+import featx
+from featx.errors import DecodeError, ModelError, UsageError
+
+
+@pytest.fixture
+def images():
+    """Draw twelve dark and twelve bright images, as arrays."""
+    random = np.random.default_rng(0)
+    dark = random.integers(0, 100, (12, 16, 16, 3), np.uint8)
+    bright = random.integers(150, 255, (12, 16, 16, 3), np.uint8)
+    return np.concatenate([dark, bright])
+
+
+@pytest.fixture
+def labels():
+    return ["dark"] * 12 + ["bright"] * 12
+
+
+@pytest.fixture
+def model(images, labels):
+    return featx.fit(images, "pixels", labels=labels, cv=3)
+
+
+def test_a_model_predicts_scores_and_keeps_its_classes_by_name(model, images, labels):
+    assert model.classes_.tolist() == ["bright", "dark"]
+    assert model.predict(images[[0, -1]]).tolist() == ["dark", "bright"]
+    assert model.predict_proba(images[:3]).shape == (3, 2)
+    assert model.score(images, labels) == 1.0
+
+
+def test_a_saved_model_is_the_same_after_loading(model, images, tmp_path):
+    model.save(tmp_path / "m.featx")
+    loaded = featx.load(tmp_path / "m.featx")
+    np.testing.assert_array_equal(loaded.predict_proba(images), model.predict_proba(images))
+    assert loaded.specs == model.specs
+    assert loaded.record == json.loads(json.dumps(model.record)) | {"format": 1}
+    assert isinstance(loaded.head_[-1], LogisticRegression)
+
+
+def test_the_file_holds_a_json_record_and_a_skops_head_and_no_pickle(model, tmp_path):
+    model.save(tmp_path / "m.featx")
+    with zipfile.ZipFile(tmp_path / "m.featx") as archive:
+        assert sorted(archive.namelist()) == ["head.skops", "model.json"]
+        record = json.loads(archive.read("model.json"))
+    assert record["classes"] == ["bright", "dark"]
+    assert record["extractors"][0]["fingerprint"] == model.specs[0].fingerprint
+    assert record["metrics"]["accuracy"]["mean"] == 1.0
+    assert record["versions"]["scikit-learn"]
+
+
+def test_predictions_come_in_parts_with_failures_left_out(model, images, tmp_path):
+    from PIL import Image
+
+    for index in (0, 1):
+        Image.fromarray(images[index]).save(tmp_path / f"{index}.png")
+    (tmp_path / "bad.png").write_bytes(b"nothing")
+    paths = [str(tmp_path / name) for name in ("0.png", "bad.png", "1.png")]
+    parts, failures = model.predict_stream(paths, on_error="record")
+    (part,) = parts
+    assert part.ids.tolist() == [paths[0], paths[2]]
+    assert [failure.id for failure in failures] == [paths[1]]
+    with pytest.raises(DecodeError, match="bad"):
+        model.predict(paths)
+    with pytest.raises(UsageError, match="predict_stream"):
+        model.predict(paths, on_error="record")
+
+
+def test_rows_without_a_label_are_left_out_and_counted(images, labels):
+    fitted = featx.fit(images, "pixels", labels=[*labels[:-2], None, None], cv=3)
+    assert fitted.record["n_samples"] == 22
+    assert any("2 samples have no label" in note for note in fitted.record["notes"])
+
+
+def test_fitting_without_labels_is_refused(images):
+    with pytest.raises(UsageError, match="no labels"):
+        featx.fit(images, "pixels")
+
+
+def test_rows_of_the_test_split_are_scored_and_never_fitted_on(images, labels, tmp_path):
+    import pandas as pd
+    from PIL import Image
+
+    for index, pixels in enumerate(images):
+        Image.fromarray(pixels).save(tmp_path / f"{index}.png")
+    split = ["train"] * 8 + ["test"] * 4 + ["train"] * 8 + ["test"] * 4
+    frame = pd.DataFrame(
+        {"path": [str(tmp_path / f"{index}.png") for index in range(24)], "label": labels, "split": split}
+    )
+    fitted = featx.fit(frame, "pixels", head=LogisticRegression())
+    assert len(fitted.record["metrics"]["accuracy"]["folds"]) == 1
+    train = [index for index, name in enumerate(split) if name == "train"]
+    alone = LogisticRegression().fit(featx.extract(images[train], "pixels").X, np.array(labels)[train])
+    np.testing.assert_allclose(fitted.head_.coef_, alone.coef_, rtol=1e-4, atol=1e-6)
+
+
+def test_a_head_that_does_not_match_its_features_is_refused(model, tmp_path):
+    wide = featx.fit(np.zeros((4, 8, 8, 3), np.uint8) + np.arange(4, dtype=np.uint8)[:, None, None, None] * 60,
+                     "pixels:size=2", labels=["a", "a", "b", "b"], head=LogisticRegression(), cv=2)  # fmt: skip
+    model.head_ = wide.head_
+    model.save(tmp_path / "m.featx")
+    with pytest.raises(ModelError, match="takes 12 features, its extractors give 768"):
+        featx.load(tmp_path / "m.featx")
+
+
+def test_a_record_whose_fingerprint_is_not_its_extractor_s_is_refused(model, tmp_path):
+    model.record["extractors"][0]["fingerprint"] = "0" * 64
+    model.save(tmp_path / "m.featx")
+    with pytest.raises(ModelError, match="fingerprint"):
+        featx.load(tmp_path / "m.featx")
+
+
+def test_other_extractors_are_refused_when_applied(model, images, tmp_path):
+    model.save(tmp_path / "m.featx")
+    other = featx.load(tmp_path / "m.featx", extractors="color_histogram")
+    with pytest.raises(ModelError, match="fingerprint"):
+        other.predict(images)
+    with pytest.raises(ModelError, match="expected 1 extractors, got 2"):
+        featx.load(tmp_path / "m.featx", extractors="pixels+hog")
+
+
+def test_a_model_on_a_module_needs_the_module_again(images, labels, tmp_path):
+    torch.manual_seed(0)
+    net = nn.Conv2d(3, 4, 3)
+    extractor = featx.ModuleExtractor(net, name="net", preprocessing=featx.Preprocessing(resize=16, crop=16))
+    fitted = featx.fit(images, extractor, labels=labels, cv=3)
+    fitted.save(tmp_path / "m.featx")
+    with pytest.raises(ModelError, match="extractors="):
+        featx.load(tmp_path / "m.featx")
+    loaded = featx.load(tmp_path / "m.featx", extractors=extractor)
+    assert loaded.predict(images).tolist() == fitted.predict(images).tolist()
+
+
+def test_half_precision_that_the_hardware_lacks_becomes_float32_and_is_said(
+    images, labels, tmp_path, monkeypatch, caplog
+):
+    torch.manual_seed(0)
+    extractor = "squeezenet1_1:weights=none:size=64"
+    fitted = featx.fit(images, extractor, labels=labels, cv=3, device="cpu", precision="bfloat16")
+    assert fitted.specs[0].pixels == "fast"
+    fitted.save(tmp_path / "m.featx")
+    monkeypatch.setattr("featx.model.supports", lambda precision, *, device: precision == "float32")
+    applied = featx.load(tmp_path / "m.featx")
+    assert applied.predict(images).tolist() == labels
+    assert "applying it in float32" in caplog.text
+    changed = [replace(fitted.specs[0], weights="0" * 64)]
+    applied.specs = tuple(changed)
+    with pytest.raises(ModelError, match="weights"):
+        applied.predict(images)
+
+
+def test_precision_is_the_model_s_own(model, images):
+    with pytest.raises(UsageError, match="precision"):
+        model.predict(images, precision="float32")
+
+
+def test_regression_predicts_numbers(images):
+    numbers = images.mean(axis=(1, 2, 3))
+    fitted = featx.fit(images, "pixels", labels=numbers, head="ridge_regression", cv=3)
+    assert fitted.classes_ is None
+    assert fitted.record["classes"] == []
+    assert fitted.score(images, numbers) > 0.9
