@@ -129,7 +129,7 @@ def test_nothing_else_is_left_in_the_folder_and_an_older_model_is_replaced(saved
         (
             Homemade(),
             {},
-            r"its head holds .*Homemade, which featx does not trust; build the head from scikit-l",
+            r"its head holds .*Homemade, which featx does not trust; build the head from linear models",
         ),
         (make_pipeline(FunctionTransformer(os.path.join), SVC()), {}, r"holds posixpath\.join, which featx"),
         (SVC(), {"X": np.ones(2)}, "its record is not plain JSON"),

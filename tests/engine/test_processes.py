@@ -1,0 +1,197 @@
+"""What several processes, or processes that end early, do to a cache."""
+
+import json
+import os
+import pwd
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from featx.cache import list_extractors, verify
+
+N_PICTURES = 80
+
+# The command line as it is, but saying when vectors begin to be written, and publishing as often as is asked.
+COMMAND = """
+import os, sys
+import featx.engine.writer as writer
+from featx.cli.main import main
+writer.PUBLISH_SECONDS = float(os.environ.get("PUBLISH_SECONDS", 30))
+real = writer.Writer.write
+def write(*arguments):
+    real(*arguments)
+    print("written", file=sys.stderr, flush=True)
+writer.Writer.write = write
+main()
+"""
+
+# A command line without torch: importing it fails.
+WITHOUT_TORCH = """
+import sys
+sys.modules["torch"] = None
+from featx.cli.main import main
+main()
+"""
+
+
+@pytest.fixture
+def textured(tmp_path):
+    folder = tmp_path / "textured"
+    folder.mkdir()
+    random = np.random.default_rng(0)
+    for number in range(N_PICTURES):
+        pixels = random.integers(0, 256, (12, 16, 3), dtype=np.uint8)
+        Image.fromarray(pixels).save(folder / f"{number:03}.png")
+    return folder
+
+
+@pytest.fixture
+def start(tmp_path):
+    """Start ``featx extract`` in a process of its own."""
+    started = []
+
+    def begun(folder, *, extractor="gabor", code=COMMAND, **env):
+        process = subprocess.Popen(
+            [sys.executable, "-c", code, "extract", folder, "-x", extractor, "--json", "--batch-size", "4"],
+            cwd=tmp_path,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            env={**os.environ, "FEATX_CACHE": str(tmp_path / "cache"), **env},
+            # A shell that starts tests in the background has them ignore Ctrl-C.
+            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+        )
+        started.append(process)
+        return process
+
+    yield begun
+    for process in started:
+        process.kill()
+        process.communicate()
+
+
+def wait_until_written(process, times=1):
+    for _ in range(times):
+        while "written" not in (line := process.stderr.readline()):
+            assert line, process.stdout.read()
+
+
+def result(process):
+    output, errors = process.communicate(timeout=120)
+    assert process.returncode == 0, errors
+    return json.loads(output)
+
+
+def rows_in_shards(cache):
+    """Return how many rows the shards hold, and how many distinct keys."""
+    import h5py
+
+    keys = []
+    for path in Path(cache).rglob("*.h5"):
+        with h5py.File(path) as file:
+            keys += [key.tobytes() for key in file["keys"][:]]
+    return len(keys), len(set(keys))
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_an_interrupted_run_keeps_what_it_computed(start, textured, tmp_path, number, code):
+    process = start(textured)
+    wait_until_written(process)
+    process.send_signal(number)
+    output, errors = process.communicate(timeout=60)
+    assert process.returncode == code, errors
+    assert output == ""
+    assert "Traceback" not in errors
+    assert verify(tmp_path / "cache").problems == ()
+    assert not list((tmp_path / "cache").rglob("tmp/*"))
+
+    [published] = list_extractors(tmp_path / "cache")
+    assert 0 < published.n_vectors < N_PICTURES
+
+    # Complete it with something quick to know that nothing stands in the way.
+    rerun = result(start(textured))
+    assert rerun["cached"] == published.n_vectors
+    assert rerun["cached"] + rerun["extracted"] == N_PICTURES
+
+
+def test_a_killed_run_keeps_what_it_published(start, textured, tmp_path):
+    process = start(textured, PUBLISH_SECONDS="0.1")
+    deadline = time.monotonic() + 60
+    while not list((tmp_path / "cache").rglob("shards/*.h5")) and time.monotonic() < deadline:
+        time.sleep(0.01)
+    process.kill()
+    process.wait()
+    assert verify(tmp_path / "cache").problems == ()
+    rerun = result(start(textured))
+    assert rerun["cached"] > 0
+    assert rerun["cached"] + rerun["extracted"] == N_PICTURES
+
+
+def test_two_processes_may_fill_one_cache_at_once(start, pictures, tmp_path):
+    folder = pictures(60)
+    both = [start(folder, extractor="glcm", PUBLISH_SECONDS="0.05") for _ in range(2)]
+    for done in map(result, both):
+        assert done["cached"] + done["extracted"] == 60
+        assert done["failed"] == 0
+    assert verify(tmp_path / "cache").problems == ()
+    assert result(start(folder, extractor="glcm"))["extracted"] == 0
+
+
+def test_a_run_with_nothing_to_do_needs_no_torch_and_no_write_access(start, pictures, tmp_path):
+    backbone = "squeezenet1_1:weights=none:size=32"
+    folder = pictures(6)
+    shutil.copytree(folder, tmp_path / "elsewhere")
+    assert result(start(folder, extractor=backbone))["extracted"] == 6
+    for data in (folder, tmp_path / "elsewhere"):
+        assert result(start(data, extractor=backbone, code=WITHOUT_TORCH))["cached"] == 6
+
+    cache = tmp_path / "cache"
+    if os.getuid() == 0:
+        # Nothing is read-only to root: look at it as somebody else.
+        for parent in [*tmp_path.parents[:2], tmp_path]:
+            parent.chmod(0o755)
+    for path in [cache, *cache.rglob("*")]:
+        path.chmod(0o555 if path.is_dir() else 0o444)
+    try:
+        code = WITHOUT_TORCH
+        if os.getuid() == 0:
+            nobody = pwd.getpwnam("nobody").pw_uid
+            code = WITHOUT_TORCH.replace("main()", f"import os; os.setuid({nobody}); main()")
+        done = result(start(tmp_path / "elsewhere", extractor=backbone, code=code))
+        assert done["cached"] == 6
+    finally:
+        for path in [cache, *cache.rglob("*")]:
+            path.chmod(0o755)
+
+
+TRANSFORM = """
+import sys, time
+from pathlib import Path
+from featx import Extractor
+while not Path(sys.argv[2]).exists():
+    time.sleep(0.001)
+folder = Path(sys.argv[1])
+paths = sorted(map(str, folder.iterdir()))
+print(Extractor(["glcm", "color_histogram"], cache="cache").transform(paths).sum())
+"""
+
+
+def test_transformers_of_two_processes_take_turns(textured, tmp_path):
+    both = [
+        subprocess.Popen(
+            [sys.executable, "-c", TRANSFORM, textured, "go"], cwd=tmp_path, stdout=subprocess.PIPE, text=True
+        )
+        for _ in range(2)
+    ]
+    (tmp_path / "go").touch()
+    outputs = [process.communicate(timeout=120)[0] for process in both]
+    assert all(process.returncode == 0 for process in both)
+    assert outputs[0] == outputs[1] != ""
+    assert rows_in_shards(tmp_path / "cache") == (2 * N_PICTURES, N_PICTURES)

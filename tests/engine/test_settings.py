@@ -1,0 +1,30 @@
+import dataclasses
+
+import pytest
+
+from featx.engine import Settings, SettingsKeywords
+from featx.errors import UsageError
+
+
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        ({"device": "gpu"}, r"device: expected auto, cpu, mps, cuda or cuda:N, got 'gpu'"),
+        ({"device": "cuda:"}, "device: expected auto"),
+        ({"runtime": "jax"}, "runtime: expected one of auto, torch, got 'jax'"),
+        ({"precision": "half"}, "precision: expected one of auto, float32, float16, bfloat16, got 'half'"),
+        ({"on_error": "ignore"}, "on_error: expected one of raise, record, got 'ignore'"),
+        ({"batch_size": 0}, "batch_size: expected a whole number of at least 1, got 0"),
+        ({"workers": 1.5}, r"workers: expected a whole number of at least 1, got 1\.5"),
+        ({"max_error_rate": 2.0}, "max_error_rate: expected a share from 0 to 1"),
+        ({"max_error_rate": float("nan")}, "max_error_rate: expected a share from 0 to 1"),
+        ({"stall_seconds": 0}, "stall_seconds: expected a positive number"),
+    ],
+)
+def test_a_wrong_setting_is_refused_by_name_with_the_choices(wrong, message):
+    with pytest.raises(UsageError, match=message):
+        Settings(**wrong)
+
+
+def test_the_keywords_are_the_fields():
+    assert list(SettingsKeywords.__annotations__) == [field.name for field in dataclasses.fields(Settings)]

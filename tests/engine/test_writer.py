@@ -1,0 +1,117 @@
+import threading
+import time
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+
+from featx.cache import FAILED, Store
+from featx.engine import identify, read_extractors, writer
+from featx.engine.stages import StageClock, Station
+from featx.errors import CacheError, ExtractionError
+
+
+@pytest.fixture
+def spec():
+    [asked] = read_extractors("pixels:size=1")
+    hints = SimpleNamespace(identity=lambda text: None, remember_identity=lambda text, identity: None)
+    return identify(asked, device="cpu", precision="float32", hints=hints)
+
+
+@pytest.fixture
+def store(spec, tmp_path):
+    return Store(
+        tmp_path / "store",
+        identity=spec.identity,
+        fingerprint=spec.fingerprint,
+        n_features=3,
+        dtype=np.dtype("float32"),
+        decoder="decoder 1",
+    )
+
+
+@pytest.fixture
+def writing(spec):
+    def made(store, stall_seconds=60.0):
+        station = Station(SimpleNamespace(spec=spec), store, None)
+        return writer.Writer([station], provenance={}, stall_seconds=stall_seconds, clock=StageClock())
+
+    return made
+
+
+def keys(numbers):
+    return [bytes([number]) * 32 for number in numbers]
+
+
+def rows(numbers):
+    return np.array([[number, 0.5, 1.0] for number in numbers], np.float32)
+
+
+def shards(store):
+    return sorted((store.directory / "shards").glob("*.h5"))
+
+
+def test_vectors_are_served_under_their_keys_after_closing(writing, store):
+    at_work = writing(store)
+    at_work.write(0, keys(range(5)), rows(range(5)))
+    at_work.write(0, keys(range(5, 7)), rows(range(5, 7)))
+    at_work.close()
+    positions = store.lookup(np.frombuffer(b"".join(keys(range(7))), np.uint8).reshape(-1, 32))
+    np.testing.assert_array_equal(store.read(positions), rows(range(7)))
+    assert len(shards(store)) == 1
+
+
+def test_a_shard_is_published_whenever_enough_rows_are_there(writing, store, monkeypatch):
+    monkeypatch.setattr(writer, "rows_per_shard", lambda n_features, itemsize: 4)
+    at_work = writing(store)
+    at_work.write(0, keys(range(10)), rows(range(10)))
+    at_work.close()
+    assert len(shards(store)) == 3
+    positions = store.lookup(np.frombuffer(b"".join(keys(range(10))), np.uint8).reshape(-1, 32))
+    np.testing.assert_array_equal(store.read(positions), rows(range(10)))
+
+
+def test_a_shard_is_published_when_its_first_row_has_waited_long_enough(writing, store, monkeypatch):
+    monkeypatch.setattr(writer, "PUBLISH_SECONDS", 0.1)
+    at_work = writing(store)
+    at_work.write(0, keys([1]), rows([1]))
+    deadline = time.monotonic() + 20
+    while not shards(store) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert len(shards(store)) == 1
+    at_work.close()
+
+
+def test_failures_are_published_without_vectors(writing, store):
+    at_work = writing(store)
+    at_work.write_failure(0, keys([7])[0], "truncated PNG")
+    at_work.close()
+    assert store.lookup(np.frombuffer(keys([7])[0], np.uint8)[None]).tolist() == [FAILED]
+    assert store.reason(keys([7])[0]) == "truncated PNG"
+
+
+def test_what_goes_wrong_reaches_whoever_writes_or_closes(writing):
+    class Full:
+        def publish(self, *arguments, **keywords):
+            raise CacheError("cannot write 'x': No space left on device")
+
+    at_work = writing(Full())
+    at_work.write(0, keys([1]), rows([1]))
+    with pytest.raises(CacheError, match="No space left"):
+        at_work.close()
+    with pytest.raises(CacheError, match="No space left"):
+        at_work.write(0, keys([2]), rows([2]))
+
+
+def test_a_disk_that_hangs_ends_the_run(writing):
+    go_on = threading.Event()
+    hanging = SimpleNamespace(publish=lambda *arguments, **keywords: go_on.wait(60))
+    at_work = writing(hanging, stall_seconds=0.3)
+    at_work.write(0, keys([1]), rows([1]))
+    try:
+        with pytest.raises(
+            ExtractionError, match=r"writing to the cache has taken more than 0\.3 s.*--stall-seconds"
+        ):
+            at_work.close()
+    finally:
+        go_on.set()
