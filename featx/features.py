@@ -148,6 +148,8 @@ def write_features(done: Run, path: str | os.PathLike[str]) -> Path:
 
     Raises
     ------
+    UsageError
+        If there is no such folder.
     CacheError
         If the file cannot be written.
     """

@@ -135,7 +135,11 @@ def test_nothing_else_is_left_in_the_folder_and_an_older_model_is_replaced(saved
         (SVC(), {"X": np.ones(2)}, "its record is not plain JSON"),
         (SVC(), {"r2": float("nan")}, "its record is not plain JSON"),
         (make_pipeline(SVC()).set_params(svc__C=lambda: 1), {}, "cannot be stored by skops|does not trust"),
-        (SVC().set_params(C=csr_array(np.eye(3))), {}, "an archive within an archive, as of a sparse matrix"),
+        (
+            SVC().set_params(C=csr_array(np.eye(3))),
+            {},
+            "archive within an archive|csr_array, which featx does not",
+        ),
     ],
 )
 def test_what_could_not_be_loaded_again_is_refused_at_save_and_the_old_file_stays(

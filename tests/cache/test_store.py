@@ -37,8 +37,8 @@ def test_a_store_on_disk_equals_one_in_memory(tmp_path, open_store, make_keys, m
     stores = [open_store(None), open_store(tmp_path / "tiny")]
     random = np.random.default_rng(0)
     keys = make_keys(60)
-    for step in range(12):
-        at_time(float(random.integers(0, 5)))
+    for step, published in enumerate(random.permutation(12).tolist()):
+        at_time(float(published))
         rows = random.integers(0, 60, 9)
         failed = [(keys[row].tobytes(), f"reason {step}") for row in random.integers(0, 60, 2)]
         for store in stores:

@@ -2,11 +2,11 @@
 
 import json
 import os
-import pwd
 import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from pathlib import Path
 
@@ -15,6 +15,7 @@ import pytest
 from PIL import Image
 
 from featx.cache import list_extractors, verify
+from featx.engine import OpenCache
 
 N_PICTURES = 80
 
@@ -32,12 +33,18 @@ writer.Writer.write = write
 main()
 """
 
-# A command line without torch: importing it fails.
+# Where torch cannot be imported: run twice as whoever started it, then as nobody on a cache that is read-only.
 WITHOUT_TORCH = """
-import sys
+import os, pathlib, sys
 sys.modules["torch"] = None
-from featx.cli.main import main
-main()
+from featx.cli.main import app
+def extract(data, cache):
+    app(["extract", data, "-x", sys.argv[1], "--cache", cache, "--json"], standalone_mode=False)
+extract("photos", "cache")
+extract("elsewhere", "cache")
+if os.getuid() == 0:
+    os.setuid(65534)
+    extract(os.path.abspath("another"), os.path.abspath("read-only"))
 """
 
 
@@ -57,9 +64,20 @@ def start(tmp_path):
     """Start ``featx extract`` in a process of its own."""
     started = []
 
-    def begun(folder, *, extractor="gabor", code=COMMAND, **env):
+    def begun(folder, *, extractor="gabor", **env):
         process = subprocess.Popen(
-            [sys.executable, "-c", code, "extract", folder, "-x", extractor, "--json", "--batch-size", "4"],
+            [
+                sys.executable,
+                "-c",
+                COMMAND,
+                "extract",
+                folder,
+                "-x",
+                extractor,
+                "--json",
+                "--batch-size",
+                "4",
+            ],
             cwd=tmp_path,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
@@ -77,10 +95,9 @@ def start(tmp_path):
         process.communicate()
 
 
-def wait_until_written(process, times=1):
-    for _ in range(times):
-        while "written" not in (line := process.stderr.readline()):
-            assert line, process.stdout.read()
+def wait_until_written(process):
+    while "written" not in (line := process.stderr.readline()):
+        assert line, process.stdout.read()
 
 
 def result(process):
@@ -101,7 +118,7 @@ def rows_in_shards(cache):
 
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
-def test_an_interrupted_run_keeps_what_it_computed(start, textured, tmp_path, number, code):
+def test_an_interrupted_run_keeps_what_it_computed(start, fill, textured, tmp_path, number, code):
     process = start(textured)
     wait_until_written(process)
     process.send_signal(number)
@@ -115,13 +132,11 @@ def test_an_interrupted_run_keeps_what_it_computed(start, textured, tmp_path, nu
     [published] = list_extractors(tmp_path / "cache")
     assert 0 < published.n_vectors < N_PICTURES
 
-    # Complete it with something quick to know that nothing stands in the way.
-    rerun = result(start(textured))
-    assert rerun["cached"] == published.n_vectors
-    assert rerun["cached"] + rerun["extracted"] == N_PICTURES
+    rerun = fill(textured, "gabor")
+    assert (rerun.cached, rerun.cached + rerun.extracted) == (published.n_vectors, N_PICTURES)
 
 
-def test_a_killed_run_keeps_what_it_published(start, textured, tmp_path):
+def test_a_killed_run_keeps_what_it_published(start, fill, textured, tmp_path):
     process = start(textured, PUBLISH_SECONDS="0.1")
     deadline = time.monotonic() + 60
     while not list((tmp_path / "cache").rglob("shards/*.h5")) and time.monotonic() < deadline:
@@ -129,46 +144,50 @@ def test_a_killed_run_keeps_what_it_published(start, textured, tmp_path):
     process.kill()
     process.wait()
     assert verify(tmp_path / "cache").problems == ()
-    rerun = result(start(textured))
-    assert rerun["cached"] > 0
-    assert rerun["cached"] + rerun["extracted"] == N_PICTURES
+    rerun = fill(textured, "gabor")
+    assert rerun.cached > 0
+    assert rerun.cached + rerun.extracted == N_PICTURES
 
 
-def test_two_processes_may_fill_one_cache_at_once(start, pictures, tmp_path):
+def test_two_processes_may_fill_one_cache_at_once(start, fill, pictures, tmp_path):
     folder = pictures(60)
     both = [start(folder, extractor="glcm", PUBLISH_SECONDS="0.05") for _ in range(2)]
     for done in map(result, both):
         assert done["cached"] + done["extracted"] == 60
         assert done["failed"] == 0
     assert verify(tmp_path / "cache").problems == ()
-    assert result(start(folder, extractor="glcm"))["extracted"] == 0
+    assert fill(folder, "glcm").extracted == 0
 
 
-def test_a_run_with_nothing_to_do_needs_no_torch_and_no_write_access(start, pictures, tmp_path):
-    backbone = "squeezenet1_1:weights=none:size=32"
+def test_a_run_with_nothing_to_do_needs_neither_torch_nor_write_access(pictures, fill, tmp_path):
+    backbone = "squeezenet1_1:weights=none:size=32:pixels=exact"
     folder = pictures(6)
-    shutil.copytree(folder, tmp_path / "elsewhere")
-    assert result(start(folder, extractor=backbone))["extracted"] == 6
-    for data in (folder, tmp_path / "elsewhere"):
-        assert result(start(data, extractor=backbone, code=WITHOUT_TORCH))["cached"] == 6
-
-    cache = tmp_path / "cache"
-    if os.getuid() == 0:
-        # Nothing is read-only to root: look at it as somebody else.
-        for parent in [*tmp_path.parents[:2], tmp_path]:
-            parent.chmod(0o755)
-    for path in [cache, *cache.rglob("*")]:
-        path.chmod(0o555 if path.is_dir() else 0o444)
-    try:
-        code = WITHOUT_TORCH
-        if os.getuid() == 0:
-            nobody = pwd.getpwnam("nobody").pw_uid
-            code = WITHOUT_TORCH.replace("main()", f"import os; os.setuid({nobody}); main()")
-        done = result(start(tmp_path / "elsewhere", extractor=backbone, code=code))
-        assert done["cached"] == 6
-    finally:
-        for path in [cache, *cache.rglob("*")]:
-            path.chmod(0o755)
+    # Not under pytest's folder, which nobody else may enter.
+    with tempfile.TemporaryDirectory(dir="/tmp") as place:
+        for name in ("photos", "elsewhere", "another"):
+            shutil.copytree(folder, Path(place, name))
+        # With the command line's own device and precision: what they come to is remembered too.
+        fill(
+            Path(place, "photos"),
+            backbone,
+            cache=OpenCache(Path(place, "cache")),
+            device="auto",
+            precision="auto",
+        )
+        shutil.copytree(Path(place, "cache"), Path(place, "read-only"))
+        for path in [Path(place), *Path(place).rglob("*")]:
+            path.chmod(0o755 if path.is_dir() else 0o444)
+        done = subprocess.run(
+            [sys.executable, "-c", WITHOUT_TORCH, backbone],
+            cwd=place,
+            capture_output=True,
+            text=True,
+            timeout=60,
+        )
+    assert done.returncode == 0, done.stderr
+    results = [json.loads(line) for line in done.stdout.splitlines()]
+    assert len(results) == (3 if os.getuid() == 0 else 2)
+    assert all((one["cached"], one["extracted"], one["failed"]) == (6, 0, 0) for one in results)
 
 
 TRANSFORM = """

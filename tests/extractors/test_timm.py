@@ -1,0 +1,166 @@
+"""timm's models against timm's own forward pass and its own transform; names, sizes and weights that do not fit."""
+
+import hashlib
+import logging
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+timm = pytest.importorskip("timm")
+
+from featx.errors import UsageError, WeightsError
+from featx.extractors import registry
+from featx.extractors.spec import parse
+from featx.extractors.timm import TimmSource
+
+PHOTO = Image.fromarray(np.random.default_rng(0).integers(0, 256, (300, 260, 3), dtype=np.uint8))
+RESNET = "timm/test_resnet.r160_in1k"
+VIT = "timm/test_vit.r160_in1k"
+
+source = TimmSource()
+
+
+def resolve(text):
+    return source.resolve(parse(text)[0], precision="float32")
+
+
+def features(text):
+    backbone = source.load(parse(text)[0], resolve(text))
+    with torch.inference_mode():
+        return backbone(torch.from_numpy(backbone.prepare(PHOTO))[None])[0]
+
+
+@pytest.fixture
+def saved(tmp_path):
+    """Save timm's own network, classifier included, and return it with the path of its weights."""
+
+    def save(text):
+        with torch.random.fork_rng():
+            torch.manual_seed(5)
+            network = timm.create_model(text.partition("/")[2]).eval()
+        torch.save(network.state_dict(), tmp_path / "weights.pth")
+        return network, tmp_path / "weights.pth"
+
+    return save
+
+
+def own_input(network):
+    config = timm.data.resolve_model_data_config(network)
+    return timm.data.create_transform(**config, is_training=False)(PHOTO)[None]
+
+
+def close(found, expected):
+    torch.testing.assert_close(found, expected, rtol=0, atol=1e-4 * float(expected.abs().max()))
+
+
+@pytest.mark.parametrize("text", [RESNET, VIT, "timm/test_efficientnet.r160_in1k"])
+def test_features_are_those_of_timms_own_transform_and_forward_pass(saved, text):
+    network, path = saved(text)
+    spec = resolve(f"{text}:weights={path}")
+    found = features(f"{text}:weights={path}")
+    assert spec.weights == hashlib.sha256(path.read_bytes()).hexdigest()
+    assert spec.n_features == len(found)
+    with torch.inference_mode():
+        images = own_input(network)
+        network.reset_classifier(0)
+        close(found, network(images)[0])
+
+
+def test_a_named_layer_of_a_transformer_gives_its_class_token(saved):
+    network, path = saved(VIT)
+    found = features(f"{VIT}:weights={path}:layer=blocks.1")
+    with torch.inference_mode():
+        tokens = network.forward_intermediates(own_input(network), indices=[1], return_prefix_tokens=True)[1][
+            0
+        ][1]
+    close(found, tokens[0, 0])
+
+
+def test_a_mean_over_patches_leaves_registers_out():
+    from featx.extractors import timm as module
+    from featx.extractors.backbone import BackboneOptions
+
+    (request,) = parse("timm/vit_small_patch14_reg4_dinov2.lvd142m:weights=none:layer=blocks.0:size=28")
+    (layer,) = module._plan(request, BackboneOptions.from_request(request)).layers
+    assert (layer.layout, layer.pool, layer.prefix_tokens, layer.n_features) == ("tokens", "cls", 5, 384)
+
+
+def test_swin_of_timm_keeps_its_channels_last():
+    from featx.extractors import timm as module
+    from featx.extractors.backbone import BackboneOptions
+
+    text = "timm/swin_tiny_patch4_window7_224.ms_in1k:weights=none:layer=layers.0,patch_embed.proj"
+    (request,) = parse(text)
+    layers = module._plan(request, BackboneOptions.from_request(request)).layers
+    assert [(layer.layout, layer.n_features) for layer in layers] == [("maps_last", 96), ("maps", 96)]
+
+
+def test_another_size_adapts_the_position_embeddings_as_timm_does(saved):
+    network, path = saved(VIT)
+    found = features(f"{VIT}:weights={path}:size=80")
+    assert resolve(f"{VIT}:weights={path}:size=80").preprocessing["crop"] == 80
+    network.set_input_size(img_size=80)
+    network.reset_classifier(0)
+    config = {**timm.data.resolve_model_data_config(network), "input_size": (3, 80, 80)}
+    images = timm.data.create_transform(**config, is_training=False)(PHOTO)[None]
+    with torch.inference_mode():
+        close(found, network(images)[0])
+
+
+def test_a_description_counts_what_comes_out():
+    described = source.describe("mobilenetv3_small_050")
+    assert described["n_features"] == 1024
+    assert "lamb_in1k" in described["weights"]
+    assert described["on_disk"] == []
+
+
+def test_names_are_architectures_with_and_without_the_tags_of_their_weights():
+    names = source.names()
+    assert {"resnet18", "resnet18.a1_in1k"} <= set(names)
+    assert names == sorted(set(names))
+
+
+def test_random_weights_are_said_loudly_and_are_the_same_every_time(caplog):
+    with caplog.at_level(logging.WARNING):
+        fingerprint = resolve(f"{RESNET}:weights=none").fingerprint
+    assert "RANDOM" in caplog.text
+    torch.manual_seed(9)
+    assert resolve(f"{RESNET}:weights=none").fingerprint == fingerprint
+    assert torch.equal(features(f"{RESNET}:weights=none"), features(f"{RESNET}:weights=none"))
+
+
+def test_a_close_name_is_offered():
+    with pytest.raises(
+        UsageError, match=r"no extractor is called 'resnet18b' in timm. Did you mean timm/resnet18"
+    ):
+        registry.find_source(parse("timm/resnet18b")[0])
+
+
+@pytest.mark.parametrize(
+    ("keys", "message"),
+    [
+        ("preset=x:weights=none", r"key 'preset' is torchvision's. Name the tag: timm/NAME.TAG"),
+        ("weights=a1_in1k", r"weights to be a path ending in .*or none, got 'a1_in1k'"),
+        ("weights=none:size=7", r"does not take images of 7 pixels"),
+    ],
+)
+def test_keys_that_do_not_fit_are_refused(keys, message):
+    with pytest.raises(UsageError, match=message):
+        resolve(f"{VIT}:{keys}")
+
+
+def test_a_file_of_another_architecture_is_refused(saved):
+    _, path = saved(RESNET)
+    with pytest.raises(WeightsError, match=r"for test_vit.r160_in1k does not fit the architecture"):
+        features(f"{VIT}:weights={path}")
+
+
+def test_weights_that_cannot_be_fetched_name_the_way_out(monkeypatch, tmp_path):
+    from huggingface_hub import constants
+
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path))
+    with pytest.raises(WeightsError, match=r"not on this machine and could not be downloaded.*weights=PATH"):
+        resolve(RESNET)

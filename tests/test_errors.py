@@ -1,0 +1,34 @@
+import pytest
+
+from featx import errors
+from featx.errors import FeatxError
+
+KINDS = {
+    "CacheError": (OSError, 1),
+    "DecodeError": (ValueError, 1),
+    "ExtractionError": (RuntimeError, 1),
+    "FeatxError": (Exception, 1),
+    "MissingDependencyError": (ImportError, 2),
+    "ModelError": (ValueError, 1),
+    "SampleIOError": (OSError, 1),
+    "UsageError": (ValueError, 2),
+    "WeightsError": (OSError, 1),
+}
+
+
+def test_the_list_is_complete():
+    defined = {
+        name
+        for name, value in vars(errors).items()
+        if isinstance(value, type) and issubclass(value, FeatxError)
+    }
+    assert defined == set(errors.__all__) == set(KINDS)
+
+
+@pytest.mark.parametrize(("name", "builtin", "exit_code"), [(name, *kind) for name, kind in KINDS.items()])
+def test_each_error_is_also_the_builtin_and_knows_its_exit_code(name, builtin, exit_code):
+    kind = getattr(errors, name)
+    with pytest.raises(builtin, match=r"^what happened$") as caught:
+        raise kind("what happened")
+    assert isinstance(caught.value, FeatxError)
+    assert caught.value.exit_code == exit_code
