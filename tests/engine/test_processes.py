@@ -17,7 +17,7 @@ from PIL import Image
 from featx.cache import list_extractors, verify
 from featx.engine import OpenCache
 
-N_PICTURES = 80
+N_PICTURES = 50
 
 # The command line as it is, but saying when vectors begin to be written, and publishing as often as is asked.
 COMMAND = """

@@ -6,6 +6,7 @@ import pytest
 
 from featx.engine import Settings, look_up, read_extractors
 from featx.errors import DecodeError, ExtractionError, SampleIOError
+from featx.extractors.descriptor_source import DescriptorExtractor
 from featx.samples import SampleTable, read_samples
 
 COLOUR = "pixels:size=1"
@@ -193,3 +194,17 @@ def test_looking_up_computes_nothing_and_calls_nothing_a_failure(fill, pictures,
     assert found.good.tolist() == [0, 2]
     assert not found.failures
     assert found.outcomes[0].extracted == 0
+
+
+def test_a_sample_that_one_of_two_extractors_fails_on_is_failed_in_all(fill, pictures, counts, monkeypatch):
+    prepare = DescriptorExtractor.prepare
+
+    def fails_for_glcm_on_the_first(extractor, image):
+        if extractor.spec.name == "glcm" and image.getpixel((0, 0))[0] == 0:
+            raise DecodeError("too dark")
+        return prepare(extractor, image)
+
+    monkeypatch.setattr(DescriptorExtractor, "prepare", fails_for_glcm_on_the_first)
+    done = fill(pictures(3), [COLOUR, "glcm"])
+    assert counts(done) == ((0, 2, 1), [(0, 3, 0), (0, 2, 1)])
+    assert [(one.row, one.reason) for one in done.failures] == [(0, "too dark")]

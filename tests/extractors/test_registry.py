@@ -94,19 +94,14 @@ def test_a_descriptor_is_resolved_without_torch(python):
     assert answer == "hog []"
 
 
-BRIGHTNESS = '''
-    """The mean brightness of a picture: what a third party might write."""
+ACME = """
+    import torch
+    from torch import nn
+    from featx.extractors.backbone import Backbone, backbone_spec
+    from featx.extractors.layers import plan_layers, tap
+    from featx.extractors.preprocessing import Preprocessing
 
-    import numpy as np
-    from featx.extractors.spec import ExtractorSpec
-    from featx.samples import DECODE_POLICY
-
-    class Mean:
-        def __init__(self, spec):
-            self.spec = spec
-
-        def prepare(self, image):
-            return np.asarray(image, dtype=np.float32).mean(axis=(0, 1))
+    PREPROCESSING = Preprocessing(8, 8, mean=(0, 0, 0), std=(1, 1, 1))
 
     class Source:
         name = "acme"
@@ -121,27 +116,30 @@ BRIGHTNESS = '''
             return None
 
         def resolve(self, request, *, precision):
-            return ExtractorSpec(
-                source=self.name, name=request.name, kind="image", weights="", layer=(), pool="none",
-                preprocessing={}, decode=dict(DECODE_POLICY), pixels="exact", precision="float32",
-                n_features=3, text=request.text,
+            return backbone_spec(
+                request, source=self.name, weights="", layers=self.layers(), preprocessing=PREPROCESSING,
+                pixels=None, precision=precision,
             )
 
         def load(self, request, spec):
-            return Mean(spec)
-'''
+            return Backbone(tap(nn.Identity(), self.layers()), spec, PREPROCESSING)
+
+        def layers(self):
+            return plan_layers(nn.Identity(), name="acme/mean_colour", layers=[], pool=None, crop=8)
+"""
 
 
 def test_a_third_partys_source_is_found_by_its_entry_point_and_extracts(install, python, tmp_path):
-    install("acme-featx", "acme = acme_featx:Source", acme_featx=BRIGHTNESS)
+    install("acme-featx", "acme = acme_featx:Source", acme_featx=ACME)
     colours = np.random.default_rng(0).integers(0, 256, (4, 3), dtype=np.uint8)
     for number, colour in enumerate(colours):
         Image.new("RGB", (6, 5), tuple(colour.tolist())).save(tmp_path / f"{number}.png")
     answer = python(
         """
         import sys, featx
-        X = featx.extract([f"{sys.argv[1]}/{n}.png" for n in range(4)], "acme/mean_colour").X
-        print(X.astype(int).tolist())
+        paths = [f"{sys.argv[1]}/{number}.png" for number in range(4)]
+        X = featx.extract(paths, "acme/mean_colour", precision="float32", device="cpu").X
+        print((255 * X).round().astype(int).tolist())
         """,
         tmp_path,
     )
@@ -176,7 +174,7 @@ def test_timm_without_timm_names_featxs_extra(install, python, tmp_path):
 
 
 def test_a_source_of_that_name_from_two_packages_is_refused_loudly(install, python):
-    install("acme-featx", "hog = acme_featx:Source\ndescriptor = acme_featx:Source", acme_featx=BRIGHTNESS)
+    install("acme-featx", "hog = acme_featx:Source\ndescriptor = acme_featx:Source", acme_featx=ACME)
     answer = python(FIND, "hog")
     assert answer.startswith("FeatxError two installed packages offer extractors as 'descriptor': ")
     assert "acme_featx:Source" in answer
@@ -184,6 +182,6 @@ def test_a_source_of_that_name_from_two_packages_is_refused_loudly(install, pyth
 
 
 def test_one_package_that_is_seen_twice_is_one(install, python):
-    install("acme-featx", "acme = acme_featx:Source", acme_featx=BRIGHTNESS)
+    install("acme-featx", "acme = acme_featx:Source", acme_featx=ACME)
     install("acme-again", "acme = acme_featx:Source")
     assert "Source object" in python(FIND, "acme/mean_colour")

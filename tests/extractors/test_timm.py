@@ -8,18 +8,19 @@ import pytest
 import torch
 from PIL import Image
 
-timm = pytest.importorskip("timm")
-
 from featx.errors import UsageError, WeightsError
 from featx.extractors import registry
+from featx.extractors.backbone import BackboneOptions
 from featx.extractors.spec import parse
-from featx.extractors.timm import TimmSource
+
+timm = pytest.importorskip("timm")
+ours = pytest.importorskip("featx.extractors.timm")
 
 PHOTO = Image.fromarray(np.random.default_rng(0).integers(0, 256, (300, 260, 3), dtype=np.uint8))
 RESNET = "timm/test_resnet.r160_in1k"
 VIT = "timm/test_vit.r160_in1k"
 
-source = TimmSource()
+source = ours.TimmSource()
 
 
 def resolve(text):
@@ -51,6 +52,11 @@ def own_input(network):
     return timm.data.create_transform(**config, is_training=False)(PHOTO)[None]
 
 
+def planned(text):
+    (request,) = parse(text)
+    return ours._plan(request, BackboneOptions.from_request(request)).layers
+
+
 def close(found, expected):
     torch.testing.assert_close(found, expected, rtol=0, atol=1e-4 * float(expected.abs().max()))
 
@@ -68,32 +74,29 @@ def test_features_are_those_of_timms_own_transform_and_forward_pass(saved, text)
         close(found, network(images)[0])
 
 
-def test_a_named_layer_of_a_transformer_gives_its_class_token(saved):
-    network, path = saved(VIT)
-    found = features(f"{VIT}:weights={path}:layer=blocks.1")
+def test_named_layers_are_those_of_timms_own_intermediates(saved):
+    network, path = saved(RESNET)
+    found = features(f"{RESNET}:weights={path}:layer=layer1,layer3")
     with torch.inference_mode():
-        tokens = network.forward_intermediates(own_input(network), indices=[1], return_prefix_tokens=True)[1][
-            0
-        ][1]
-    close(found, tokens[0, 0])
+        maps = network.forward_intermediates(own_input(network), indices=[1, 3], intermediates_only=True)
+    close(found, torch.cat([one.mean((2, 3)) for one in maps], dim=1)[0])
+
+
+def test_a_network_that_cannot_be_traced_says_so_and_keeps_its_default():
+    assert resolve(f"{VIT}:weights=none").n_features == 64
+    with pytest.raises(
+        UsageError, match=r"its layers cannot be named because tracing fails.*Leave 'layer' out"
+    ):
+        resolve(f"{VIT}:weights=none:layer=blocks.1")
 
 
 def test_a_mean_over_patches_leaves_registers_out():
-    from featx.extractors import timm as module
-    from featx.extractors.backbone import BackboneOptions
-
-    (request,) = parse("timm/vit_small_patch14_reg4_dinov2.lvd142m:weights=none:layer=blocks.0:size=28")
-    (layer,) = module._plan(request, BackboneOptions.from_request(request)).layers
+    (layer,) = planned("timm/vit_small_patch14_reg4_dinov2.lvd142m:weights=none:layer=blocks.0:size=28")
     assert (layer.layout, layer.pool, layer.prefix_tokens, layer.n_features) == ("tokens", "cls", 5, 384)
 
 
 def test_swin_of_timm_keeps_its_channels_last():
-    from featx.extractors import timm as module
-    from featx.extractors.backbone import BackboneOptions
-
-    text = "timm/swin_tiny_patch4_window7_224.ms_in1k:weights=none:layer=layers.0,patch_embed.proj"
-    (request,) = parse(text)
-    layers = module._plan(request, BackboneOptions.from_request(request)).layers
+    layers = planned("timm/swin_tiny_patch4_window7_224:weights=none:layer=layers.0,patch_embed.proj")
     assert [(layer.layout, layer.n_features) for layer in layers] == [("maps_last", 96), ("maps", 96)]
 
 
