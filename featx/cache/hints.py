@@ -21,6 +21,8 @@ _RECENT = 50_000  # paths kept in memory, about 10 MB
 _RACY_SECONDS = 2.0  # a file may change again within one tick of its clock, leaving no trace
 _TIMEOUT_SECONDS = 2.0
 _BATCH = 900  # SQLite's oldest limit of variables in one statement is 999
+_State = tuple[int, int, int, int]  # inode, size, mtime and ctime in nanoseconds
+
 _TABLES = """
 CREATE TABLE IF NOT EXISTS digests (path BLOB PRIMARY KEY, state BLOB, digest BLOB, sum BLOB) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS identities (spec BLOB PRIMARY KEY, identity BLOB, sum BLOB) WITHOUT ROWID;
@@ -55,33 +57,37 @@ class Hints:
         self.path = path
         self._lock = threading.Lock()
         self._connection: sqlite3.Connection | None = None
-        self._recent_digests: dict[bytes, tuple[bytes, bytes]] = {}
+        self._recent_digests: dict[bytes, tuple[_State, bytes]] = {}
         self._recent_identities: dict[str, dict[str, Any]] = {}
         self._absent = path is None
         self._replaced = False
         self._warned = False
 
-    def digests(self, files: Sequence[tuple[str | bytes, os.stat_result]]) -> list[bytes | None]:
+    def digests(self, files: Sequence[tuple[str | bytes, os.stat_result | None]]) -> list[bytes | None]:
         """Look up digests of files that have not changed since.
 
         Parameters
         ----------
         files : sequence of (path, stat)
-            Absolute paths, each with what `os.stat` says of it now.
+            Absolute paths, each with what `os.stat` says of it now; None for a file that is not there.
 
         Returns
         -------
         list of bytes or None
             SHA-256 of each file; None where it is not known for this very inode, size, mtime and ctime.
         """
-        states = [(os.fsencode(path), _state(stat)) for path, stat in files]
-        recent = [self._recent_digests.get(name, (b"", None)) for name, _ in states]
-        answers = [
-            digest if found == state else None
-            for (_, state), (found, digest) in zip(states, recent, strict=True)
+        # The one loop over all files of every fold of a search, hence its bareness.
+        recent, nothing = self._recent_digests, (None, None)
+        answers: list[bytes | None] = []
+        for path, stat in files:
+            known, digest = recent.get(path if type(path) is bytes else os.fsencode(path), nothing)
+            answers.append(digest if stat is not None and known == _state(stat) else None)
+        unknown = [
+            (position, os.fsencode(path), _state(stat))
+            for position, (path, stat) in enumerate(files)
+            if answers[position] is None and stat is not None
         ]
-        unknown = [position for position, digest in enumerate(answers) if digest is None]
-        names = [states[position][0] for position in unknown]
+        names = [name for _, name, _ in unknown]
         rows: dict[bytes, tuple[Any, ...]] = {}
 
         def look_up(connection: sqlite3.Connection) -> None:
@@ -95,10 +101,11 @@ class Hints:
 
         if unknown:
             self._attempt(look_up, None, writes=False)
-        for position in unknown:
-            name, state = states[position]
+        for position, name, state in unknown:
             found, digest, checksum = rows.get(name, (None, None, None))
-            if found == state and checksum == _checksum(name, state, digest) and isinstance(digest, bytes):
+            if not isinstance(digest, bytes) or found != _stored(state):
+                continue
+            if checksum == _checksum(name, found, digest):
                 answers[position] = digest
                 self._keep(name, state, digest)
         return answers
@@ -112,18 +119,21 @@ class Hints:
             ``stat`` taken before the bytes were read, ``read_at`` the time of that stat, in seconds since the
             epoch. A file younger than 2 s then is not remembered: it could change again and look the same.
         """
-        rows = [
-            (name, state, digest, _checksum(name, state, digest))
+        trusted = [
+            (os.fsencode(path), _state(stat), digest)
             for path, stat, digest, read_at in files
             if read_at - max(stat.st_mtime, stat.st_ctime) >= _RACY_SECONDS
-            for name, state in [(os.fsencode(path), _state(stat))]
+        ]
+        rows = [
+            (name, _stored(state), digest, _checksum(name, _stored(state), digest))
+            for name, state, digest in trusted
         ]
 
         def insert(connection: sqlite3.Connection) -> None:
             with connection:
                 connection.executemany("INSERT OR REPLACE INTO digests VALUES (?, ?, ?, ?)", rows)
 
-        for name, state, digest, _ in rows:
+        for name, state, digest in trusted:
             self._keep(name, state, digest)
         if rows:
             self._attempt(insert, None, writes=True)
@@ -174,7 +184,7 @@ class Hints:
     ) -> None:
         self.close()
 
-    def _keep(self, name: bytes, state: bytes, digest: bytes) -> None:
+    def _keep(self, name: bytes, state: _State, digest: bytes) -> None:
         if len(self._recent_digests) >= _RECENT:
             self._recent_digests.clear()
         self._recent_digests[name] = (state, digest)
@@ -231,9 +241,13 @@ class Hints:
             self._connection = None
 
 
-def _state(stat: os.stat_result) -> bytes:
+def _state(stat: os.stat_result) -> _State:
+    return (stat.st_ino, stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns)
+
+
+def _stored(state: _State) -> bytes:
     # One blob, because inode numbers may not fit SQLite's signed integers.
-    return f"{stat.st_ino}:{stat.st_size}:{stat.st_mtime_ns}:{stat.st_ctime_ns}".encode()
+    return ":".join(map(str, state)).encode()
 
 
 def _checksum(*fields: object) -> bytes:

@@ -131,14 +131,11 @@ def known_keys(table: SampleTable, hints: Hints) -> Keys:
     keys = Keys(np.zeros((len(table), KEY_BYTES), np.uint8), np.zeros(len(table), bool))
     for start in range(0, len(table), _ROWS_AT_ONCE):
         paths = table.paths(start, start + _ROWS_AT_ONCE)
-        stats = [(row, path, _stat(path)) for row, path in enumerate(paths, start)]
-        there = [(row, path, stat) for row, path, stat in stats if stat is not None]
-        digests = hints.digests([(path, stat) for _, path, stat in there])
-        found = [(row, digest) for (row, _, _), digest in zip(there, digests, strict=True) if digest]
-        rows = [row for row, _ in found]
+        digests = hints.digests([(path, _stat(path)) for path in paths])
+        known = np.array([digest is not None for digest in digests], bool)
+        rows = start + np.flatnonzero(known)
         keys.known[rows] = True
-        joined = b"".join(digest for _, digest in found)
-        keys.values[rows] = np.frombuffer(joined, np.uint8).reshape(-1, KEY_BYTES)
+        keys.values[rows] = np.frombuffer(b"".join(filter(None, digests)), np.uint8).reshape(-1, KEY_BYTES)
     return keys
 
 

@@ -131,12 +131,12 @@ def _sized(module: Any, request: Request, options: BackboneOptions) -> Any:
 
 def _preprocessing(module: Any, options: BackboneOptions) -> Preprocessing:
     config = resolve_model_data_config(module)
-    crop = config["input_size"][-1]
+    crop = options.size or config["input_size"][-1]
     if config["crop_mode"] not in ("center", "squash"):
         raise UsageError(
             f"crop mode '{config['crop_mode']}' of these weights is not supported. Choose another tag."
         )
-    preprocessing = Preprocessing(
+    return Preprocessing(
         resize=int(crop / config["crop_pct"]),
         crop=crop,
         interpolation=config["interpolation"],
@@ -144,7 +144,6 @@ def _preprocessing(module: Any, options: BackboneOptions) -> Preprocessing:
         std=tuple(config["std"]),
         squash=config["crop_mode"] == "squash",
     )
-    return preprocessing if options.size is None else preprocessing.with_size(options.size)
 
 
 def _plan(request: Request, options: BackboneOptions) -> _Plan:

@@ -132,12 +132,12 @@ def _from_paths(columns: Mapping[str, Any], *, source: str) -> SampleTable:
 
 
 def _encoded(paths: Iterable[Any], source: str) -> pa.Array:
-    encoded = []
-    for row, path in enumerate(paths, start=1):
-        try:
-            encoded.append(os.fsencode(path))
-        except (TypeError, UnicodeEncodeError) as error:
-            raise UsageError(f"{source}, row {row}: expected a path, got {path!r:.80}") from error
+    encoded: list[bytes] = []
+    try:
+        encoded.extend(map(os.fsencode, paths))
+    except (TypeError, UnicodeEncodeError) as error:
+        path = next(path for row, path in enumerate(paths) if row == len(encoded))
+        raise UsageError(f"{source}, row {len(encoded) + 1}: expected a path, got {path!r:.80}") from error
     return pa.array(encoded, type=pa.large_binary())
 
 

@@ -117,8 +117,9 @@ class SampleTable:
         if self.items is not None:
             return []
         column = self.id_column if self.path_column is None else self.path_column
-        root = os.fsencode(self.root)
-        return [os.path.join(root, path) for path in column[start:stop].to_pylist()]
+        root = os.path.join(os.fsencode(self.root), b"")
+        paths: list[bytes] = column[start:stop].to_pylist()
+        return [path if path[:1] == b"/" else root + path for path in paths]
 
     @property
     def y(self) -> np.ndarray[Any, Any] | None:

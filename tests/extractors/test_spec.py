@@ -15,8 +15,15 @@ from featx.extractors.spec import ExtractorSpec, Request, parse, to_text
 
 NAMES = st.from_regex(r"[A-Za-z0-9][A-Za-z0-9._-]{0,12}", fullmatch=True)
 KEYS = st.from_regex(r"[a-z_]{1,8}", fullmatch=True)
-VALUES = st.text(st.characters(exclude_categories=[]), min_size=1, max_size=20).filter(
-    lambda value: value == value.strip()
+VALUES = (
+    st.lists(
+        st.sampled_from(["%", "%2B", "%3A", "%25", "25", "+", ":", "=", "/"])
+        | st.characters(exclude_categories=[]),
+        min_size=1,
+        max_size=12,
+    )
+    .map("".join)
+    .filter(lambda value: value and value == value.strip())
 )
 REQUESTS = st.builds(
     Request,

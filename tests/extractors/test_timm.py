@@ -101,9 +101,10 @@ def test_swin_of_timm_keeps_its_channels_last():
 
 
 def test_another_size_adapts_the_position_embeddings_as_timm_does(saved):
-    network, path = saved(VIT)
-    found = features(f"{VIT}:weights={path}:size=80")
-    assert resolve(f"{VIT}:weights={path}:size=80").preprocessing["crop"] == 80
+    text = "timm/vit_tiny_patch16_224.augreg_in21k"  # takes images of 224 pixels and no others
+    network, path = saved(text)
+    assert resolve(f"{text}:weights={path}:size=80").preprocessing["crop"] == 80
+    found = features(f"{text}:weights={path}:size=80")
     network.set_input_size(img_size=80)
     network.reset_classifier(0)
     config = {**timm.data.resolve_model_data_config(network), "input_size": (3, 80, 80)}
