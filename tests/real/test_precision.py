@@ -12,7 +12,7 @@ from torchvision import models
 import featx
 from featx.engine.runtime import has_amx
 
-BATCH = 16  # not the engine's own: the promise holds whatever the batch
+BATCH = 24  # not the engine's own: the promise holds whatever the batch
 NETS = {
     "mobilenet_v2": models.MobileNet_V2_Weights.IMAGENET1K_V1,
     "squeezenet1_1": models.SqueezeNet1_1_Weights.IMAGENET1K_V1,
