@@ -118,7 +118,8 @@ def _write_frame(
                 if isinstance(value, str | int | float)
                 else json.dumps(value, ensure_ascii=False, default=str)
             )
-            file.attrs[name] = _texts([plain])[0] if isinstance(plain, str) else plain
+            # As text of variable length, which readers give back as text; the data sets have none.
+            file.attrs[name] = _texts([plain])[0].decode() if isinstance(plain, str) else plain
         for name, column in columns.items():
             kind = (
                 h5py.string_dtype("utf-8", column.dtype.itemsize)

@@ -63,7 +63,6 @@ def extract(
                 "extractor": task.spec.text,
                 "fingerprint": task.spec.fingerprint,
                 "n_features": task.spec.n_features,
-                "cached": planned.samples - missing,
                 "missing": missing,
                 "size_bytes": size_bytes,
             }

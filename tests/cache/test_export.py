@@ -91,7 +91,7 @@ def test_provenance_becomes_attributes(export):
         "long": "x" * 70_000,
     }
     attributes = export(provenance=provenance).attrs
-    assert attributes["spec"].decode() == "résnet"
+    assert attributes["spec"] == "résnet"
     assert (attributes["batch_size"], attributes["tolerance"]) == (8, 1e-4)
     assert json.loads(attributes["identity"]) == {"a": [1]}
     assert len(attributes["long"]) == 70_000

@@ -66,7 +66,7 @@ def test_export_holds_rows_in_order_with_labels_and_provenance(command, photos, 
         assert file["features"].dtype == np.float32
         assert file["ids"].asstr()[3] == "blue/4.png"
         assert set(file["labels"].asstr()[:]) == {"blue", "red"}
-        assert file.attrs["extractor"].decode() == "pixels"
+        assert file.attrs["extractor"] == "pixels"
 
 
 def test_export_is_refused_for_several_extractors_before_any_work(text, photos, tmp_path):
