@@ -19,7 +19,6 @@ from featx.engine.settings import Settings
 from featx.engine.stages import STAGES, Prepared, StageClock, Station, prepare_rows
 from featx.engine.writer import Writer
 from featx.errors import DecodeError, ExtractionError, SampleIOError
-from featx.extractors.descriptor_source import DescriptorExtractor
 from featx.samples import SampleTable
 
 __all__ = ["Work", "digest", "fill"]
@@ -285,7 +284,7 @@ def _stations(tasks: Sequence[Task], settings: Settings) -> tuple[list[Station],
     for task in tasks:
         extractor = load(task.asked, task.spec)
         runtime = None
-        if not isinstance(extractor, DescriptorExtractor):
+        if callable(extractor):  # a network; a descriptor is done once it has prepared a sample
             device = choose_device(settings.device)
             runtime = TorchRuntime(extractor, device=device)
         stations.append(Station(extractor, task.store, runtime))
