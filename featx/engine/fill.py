@@ -6,7 +6,7 @@ import warnings
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 
@@ -20,6 +20,9 @@ from featx.engine.stages import STAGES, Prepared, StageClock, Station, prepare_r
 from featx.engine.writer import Writer
 from featx.errors import DecodeError, ExtractionError, SampleIOError
 from featx.samples import SampleTable
+
+if TYPE_CHECKING:
+    from featx.extractors.backbone import Backbone
 
 __all__ = ["Work", "digest", "fill"]
 
@@ -284,9 +287,9 @@ def _stations(tasks: Sequence[Task], settings: Settings) -> tuple[list[Station],
     for task in tasks:
         extractor = load(task.asked, task.spec)
         runtime = None
-        if callable(extractor):  # a network; a descriptor is done once it has prepared a sample
+        if hasattr(extractor, "forward"):  # a network; a descriptor is done once it has prepared a sample
             device = choose_device(settings.device)
-            runtime = TorchRuntime(extractor, device=device)
+            runtime = TorchRuntime(cast("Backbone", extractor), device=device)
         stations.append(Station(extractor, task.store, runtime))
     batch_size = settings.batch_size or default_batch_size(device)
     provenance = {
