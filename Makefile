@@ -23,7 +23,7 @@ check: $(BIN)/installed ## Lint, formatting, types, import contracts
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
-	$(BIN)/lint-imports --no-logo || $(BIN)/lint-imports
+	$(BIN)/lint-imports --no-logo
 
 test: $(BIN)/installed ## Run all tests and doctests (real weights and photos where FEATX_ASSETS or ../shared/assets is there)
 	$(BIN)/python -m pytest

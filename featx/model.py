@@ -10,15 +10,26 @@ from typing import TYPE_CHECKING, Any, Unpack
 import numpy as np
 
 from featx.artefact import load_artefact, save_artefact
-from featx.engine import Failure, Progress, Run, Settings, SettingsKeywords, read_extractors, run
-from featx.engine.runtime import choose_device, supports
-from featx.errors import ModelError, UsageError
+from featx.engine import (
+    Failure,
+    OpenCache,
+    Progress,
+    Run,
+    Settings,
+    SettingsKeywords,
+    read_extractors,
+    run,
+)
+from featx.engine.plan import open_tasks
+from featx.engine.runtime import PrecisionChoice, choose_device, supports
+from featx.errors import ModelError, UsageError, WeightsError
 from featx.evaluation import Evaluation, score_predictions
-from featx.extractors.spec import ExtractorSpec, Request
+from featx.extractors.spec import ExtractorSpec
 from featx.samples import read_samples
 
 if TYPE_CHECKING:
     from featx.extractors.module import ModuleExtractor
+    from featx.extractors.spec import Request
 
 __all__ = ["Model", "Predictions", "load"]
 
@@ -204,15 +215,20 @@ class Model:
         if settings.get("precision", "auto") != "auto":
             raise UsageError("precision: a model is applied in the precision it was fitted in. Leave it out.")
         table = read_samples(samples)
-        asked, precision = self._applied(settings.get("device", "auto"))
+        chosen = Settings(**settings)
+        asked, precision = self._applied(chosen.device)
+        opened = OpenCache(None if cache is None else Path(cache))
+        try:
+            tasks = open_tasks(asked, opened, device=chosen.device, precision=precision)
+        except WeightsError as error:
+            raise ModelError(
+                f"{error} The model names them as they were when it was fitted; give another place with "
+                "-x NAME:weights=PATH (in Python: featx.load(path, extractors=...))."
+            ) from error
+        self._check([task.spec for task in tasks])
         done = run(
-            table,
-            asked,
-            cache=None if cache is None else Path(cache),
-            settings=replace(Settings(**settings), precision=precision),  # type: ignore[arg-type]
-            progress=progress,
+            table, asked, cache=opened, settings=replace(chosen, precision=precision), progress=progress
         )
-        self._check([outcome.task.spec for outcome in done.outcomes])
         return self._predicted(done, probabilities), done.failures
 
     def save(self, path: str | os.PathLike[str]) -> None:
@@ -248,9 +264,10 @@ class Model:
                 truth=table.y,
             )
 
-    def _applied(self, device: str) -> "tuple[list[Request | ModuleExtractor], str]":
+    def _applied(self, device: str) -> "tuple[list[Request | ModuleExtractor], PrecisionChoice]":
         """Return the extractors as they can run here, and in which precision."""
-        half = next((spec.precision for spec in self.specs if spec.precision != "float32"), None)
+        precisions: list[PrecisionChoice] = ["float16", "bfloat16"]
+        half = next((one for one in precisions if one in {spec.precision for spec in self.specs}), None)
         if half is None:
             return list(self._asked), "float32"
         if supports(half, device=choose_device(device)):
@@ -261,9 +278,7 @@ class Model:
         )
         # The pixels stay those of the fit, whatever float32 would choose by default.
         return [
-            _with_pixels(asked, spec.pixels)
-            if isinstance(asked, Request) and spec.precision == half
-            else asked
+            asked.with_pixels(spec.pixels) if spec.precision == half else asked
             for asked, spec in zip(self._asked, self.specs, strict=True)
         ], "float32"
 
@@ -311,11 +326,14 @@ def load(path: str | os.PathLike[str], *, extractors: Any = None) -> Model:
         expected = sum(spec.n_features for spec in specs)
         texts = [spec.text for spec in specs]
         task, name = str(record["task"]), str(record["head"])
-    except (KeyError, TypeError, AttributeError) as error:
+        found = [spec.fingerprint for spec in specs]
+        if task not in ("classification", "regression"):
+            raise ValueError(f"task {task!r}")
+    except (KeyError, TypeError, AttributeError, ValueError) as error:
         raise ModelError(
             f"'{path}': its model.json is not what featx writes ({error}). Fit it again."
         ) from error
-    if fingerprints != [spec.fingerprint for spec in specs]:
+    if fingerprints != found:
         raise ModelError(f"'{path}': a recorded fingerprint is not that of its extractor. Fit it again.")
     if getattr(head, "n_features_in_", expected) != expected:
         raise ModelError(
@@ -335,7 +353,3 @@ def load(path: str | os.PathLike[str], *, extractors: Any = None) -> Model:
         raise ModelError(f"'{path}': expected {len(specs)} extractors, got {len(asked)}. Name the same ones.")
     _log.debug("loaded %s head %s from %s", task, name, path)
     return Model(head, asked=asked, specs=specs, record=record)
-
-
-def _with_pixels(asked: Request, pixels: str) -> Request:
-    return replace(asked, keys=tuple(sorted({**asked.options, "pixels": pixels}.items())))

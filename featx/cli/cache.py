@@ -8,7 +8,7 @@ import typer
 
 from featx.cli import options
 from featx.cli.show import Screen, columns, size_text
-from featx.errors import CacheError
+from featx.errors import CacheError, UsageError
 
 __all__ = ["app"]
 
@@ -140,6 +140,8 @@ def prune_cache(
     screen = Screen(as_json=as_json, quiet=quiet, verbose=verbose)
     from featx.cache import prune
 
+    if older_than is not None and not older_than >= 0:
+        raise UsageError(f"--older-than: expected a number of days from 0, got {older_than}.")
     report = prune(options.cache_directory(cache), older_than_days=older_than, dry_run=dry_run)
     for path in report.removed:
         screen.remark(f"{'would remove' if dry_run else 'removed'} {path}")

@@ -7,7 +7,7 @@ import typer
 
 from featx.cli import options
 from featx.cli.show import Screen, columns
-from featx.errors import UsageError
+from featx.errors import ModelError, UsageError
 
 if TYPE_CHECKING:
     from featx.model import Model
@@ -79,8 +79,12 @@ def fit(
         screen.remark(f"left out {failure['id']}: {failure['reason']}")
     for note in record["notes"]:
         screen.remark(f"note: {note}")
+    unsaved = None
     if out is not None:
-        fitted.save(out)
+        try:
+            fitted.save(out)
+        except ModelError as error:  # the estimate has taken its time, and is worth seeing all the same
+            unsaved, out = error, None
     values = {
         "cv": record["metrics"],
         "out": None if out is None else str(out),
@@ -104,6 +108,8 @@ def fit(
         ],
     }
     screen.result(values, _text(fitted, out))
+    if unsaved is not None:
+        raise unsaved
 
 
 def _text(fitted: "Model", out: Path | None) -> str:

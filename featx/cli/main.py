@@ -14,6 +14,8 @@ from featx.errors import FeatxError
 
 __all__ = ["app", "main"]
 
+_INTERRUPTED = 130
+
 app = typer.Typer(
     name="featx",
     no_args_is_help=True,
@@ -59,16 +61,25 @@ def main() -> None:
     try:
         code = app(standalone_mode=False)
         sys.stdout.flush()
+        if code == _INTERRUPTED:  # Typer's own way of passing Ctrl-C on
+            raise KeyboardInterrupt
     except FeatxError as error:
         code = _complain(str(error), error.exit_code)
     except typer.TyperException as error:
-        code = _complain(f"{error.format_message()} See: featx --help", error.exit_code)
+        if type(error).__name__ == "NoArgsIsHelpError":
+            print(error.format_message())
+            code = error.exit_code
+        else:
+            code = _complain(f"{error.format_message()} See: featx --help", error.exit_code)
     except (KeyboardInterrupt, typer.Abort):
-        code = _complain("interrupted; what was computed is kept", 130)
+        code = _complain("interrupted; what was computed is kept. Run the same again to go on.", _INTERRUPTED)
     except BrokenPipeError:
         # The reader of our output has gone, as with "featx list ... | head"; nobody is left to tell.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         code = 1
+    except OSError as error:
+        place = f" '{error.filename}'" if error.filename else ""
+        code = _complain(f"cannot use{place}: {error.strerror or error}. Check the path and its disk.", 1)
     sys.exit(code)
 
 
@@ -79,5 +90,6 @@ def _complain(message: str, exit_code: int) -> int:
 
 
 def _terminate(number: int, _frame: FrameType | None) -> None:
+    print("featx: error: terminated; what was computed is kept", file=sys.stderr)
     # Unwinds through the engine, which publishes what it has.
     sys.exit(128 + number)

@@ -132,8 +132,17 @@ StallSeconds = Annotated[
 
 
 def cache_directory(given: Path | None) -> Path:
-    """Return the cache folder: the option's, else ``$FEATX_CACHE``, else ``./cache``."""
-    return given if given is not None else Path(os.environ.get("FEATX_CACHE") or "cache")
+    """Return the cache folder: the option's, else ``$FEATX_CACHE``, else ``./cache``.
+
+    Raises
+    ------
+    UsageError
+        If it is a file.
+    """
+    directory = given if given is not None else Path(os.environ.get("FEATX_CACHE") or "cache")
+    if directory.exists() and not directory.is_dir():
+        raise UsageError(f"--cache: expected a folder, got the file '{directory}'. Name another.")
+    return directory
 
 
 def check_out(out: Path | None) -> None:
@@ -143,6 +152,8 @@ def check_out(out: Path | None) -> None:
     ------
     UsageError
     """
+    if out is not None and out.is_dir():
+        raise UsageError(f"cannot write '{out}': it is a folder. Name a file in it.")
     if out is not None and not out.absolute().parent.is_dir():
         raise UsageError(
             f"cannot write '{out}': there is no folder '{out.absolute().parent}'. Make it first."

@@ -69,6 +69,8 @@ class Run:
         Rows that a vector was computed for in this run.
     stages : dict of str to float
         Busy seconds of ``read``, ``digest``, ``decode``, ``forward`` and ``write``, summed over threads.
+    workers : int
+        Threads that read, digested and decoded.
     """
 
     table: SampleTable
@@ -79,6 +81,7 @@ class Run:
     extracting_seconds: float
     computed: np.ndarray
     stages: dict[str, float]
+    workers: int
 
     @property
     def extracted(self) -> int:
@@ -115,4 +118,8 @@ class Run:
     @property
     def bottleneck(self) -> str | None:
         """The stage that was busy for the largest share of the extracting time, or None where nothing ran."""
-        return max(self.stages, key=self.stages.__getitem__) if self.computed.any() else None
+        if not self.computed.any():
+            return None
+        # These stages share as many threads as there are workers; forward and write have one each.
+        threads = dict.fromkeys(("read", "digest", "decode"), self.workers)
+        return max(self.stages, key=lambda stage: self.stages[stage] / threads.get(stage, 1))

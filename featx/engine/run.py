@@ -1,5 +1,6 @@
 """One run: find the vectors that are missing, have them computed, and say what was done."""
 
+import os
 import time
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
@@ -74,7 +75,7 @@ def run(
             if take_turns:
                 _take_turns(tasks, opened, turns)
             work = fill(table, tasks, keys, hints, settings=settings, progress=progress)
-    done = _summarise(table, keys, tasks, work, seconds=time.monotonic() - started)
+    done = _summarise(table, keys, tasks, work, settings=settings, seconds=time.monotonic() - started)
     _judge(done, work, settings)
     return done
 
@@ -104,7 +105,7 @@ def look_up(
         keys = known_keys(table, hints)
         digest(table, keys, hints, settings=settings)
     work = Work(np.zeros(len(table), bool))
-    return _summarise(table, keys, tasks, work, seconds=time.monotonic() - started)
+    return _summarise(table, keys, tasks, work, settings=settings, seconds=time.monotonic() - started)
 
 
 def _take_turns(tasks: Sequence[Task], opened: OpenCache, turns: ExitStack) -> None:
@@ -123,6 +124,7 @@ def _summarise(
     tasks: Sequence[Task],
     work: Work,
     *,
+    settings: Settings,
     seconds: float,
 ) -> Run:
     reasons = {row: str(problem) for row, problem in work.problems.items()}
@@ -145,6 +147,7 @@ def _summarise(
         extracting_seconds=work.seconds,
         computed=work.computed,
         stages=work.stages,
+        workers=settings.workers or os.cpu_count() or 1,
     )
 
 

@@ -47,7 +47,7 @@ def inseparable_rows(groups: NDArray[Any] | None, keys: NDArray[np.uint8] | None
     keys : uint8 array of shape (n_samples, 32) or None
         Digest of every sample's content.
     """
-    number = None if groups is None else np.unique(groups, return_inverse=True)[1]
+    number = None if groups is None else _group_numbers(groups)
     if keys is None:
         return number
     # Fixed-width byte strings: what numpy strips of them, trailing zeros, it pads again when comparing.
@@ -62,6 +62,15 @@ def inseparable_rows(groups: NDArray[Any] | None, keys: NDArray[np.uint8] | None
     edges = coo_array((np.ones(len(copy), np.int8), (number, n_groups + copy)), shape=(n_nodes, n_nodes))
     component: Rows = connected_components(edges, directed=False)[1]
     return component[number]
+
+
+def _group_numbers(groups: NDArray[Any]) -> Rows:
+    """Number the groups; a row whose group is missing is a group of its own."""
+    missing = np.array([group is None or group != group for group in groups.tolist()], bool)
+    number = np.empty(len(groups), np.int64)
+    number[~missing] = np.unique(groups[~missing], return_inverse=True)[1]
+    number[missing] = number[~missing].max(initial=-1) + 1 + np.arange(missing.sum())
+    return number
 
 
 def make_folds(

@@ -77,6 +77,13 @@ class ModuleExtractor:
         self.preprocessing = preprocessing
         self.weights = digest_tensors(_tensors(module))
 
+    def with_pixels(self, pixels: str) -> "ModuleExtractor":
+        """Return the same module, not a copy of it, with these pixels."""
+        other = copy.copy(self)
+        other.request = self.request.with_pixels(pixels)
+        other.options = BackboneOptions.from_request(other.request)
+        return other
+
     def resolve(self, *, precision: Precision) -> ExtractorSpec:
         """Find the full identity."""
         return backbone_spec(

@@ -43,6 +43,10 @@ class Request:
         """The keys as a dictionary."""
         return dict(self.keys)
 
+    def with_pixels(self, pixels: str) -> "Request":
+        """Return the same with these pixels."""
+        return Request(self.source, self.name, tuple(sorted({**self.options, "pixels": pixels}.items())))
+
     @property
     def text(self) -> str:
         """The text form that `parse` reads back."""
