@@ -169,3 +169,29 @@ def test_regression_predicts_numbers(images):
     assert fitted.classes_ is None
     assert fitted.record["classes"] == []
     assert fitted.score(images, numbers) > 0.9
+
+
+def test_a_module_s_model_in_half_precision_is_applied_in_float32_where_need_be(images, labels, monkeypatch):
+    torch.manual_seed(0)
+    extractor = featx.ModuleExtractor(
+        nn.Conv2d(3, 4, 3), name="net", preprocessing=featx.Preprocessing(resize=16, crop=16)
+    )
+    fitted = featx.fit(images, extractor, labels=labels, cv=3, device="cpu", precision="bfloat16")
+    monkeypatch.setattr("featx.model.supports", lambda precision, *, device: precision == "float32")
+    assert fitted.predict(images).tolist() == labels
+
+
+def test_weights_that_moved_are_named_with_the_way_out(images, labels, tmp_path):
+    torch.manual_seed(0)
+    from torchvision.models import squeezenet1_1
+
+    torch.save(squeezenet1_1().state_dict(), tmp_path / "w.pth")
+    text = f"squeezenet1_1:size=64:weights={tmp_path / 'w.pth'}"
+    fitted = featx.fit(images, text, labels=labels, cv=3, device="cpu", precision="float32")
+    fitted.save(tmp_path / "m.featx")
+    expected = fitted.predict(images).tolist()
+    (tmp_path / "w.pth").rename(tmp_path / "moved.pth")
+    with pytest.raises(ModelError, match="-x NAME:weights=PATH"):
+        featx.load(tmp_path / "m.featx").predict(images)
+    moved = featx.load(tmp_path / "m.featx", extractors=text.replace("w.pth", "moved.pth"))
+    assert moved.predict(images).tolist() == expected

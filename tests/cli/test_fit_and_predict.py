@@ -188,3 +188,34 @@ def test_predict_takes_more_rows_than_it_holds_at_once(command, photos, model, m
     for part, row in zip(parts["predictions"], whole["predictions"], strict=True):
         assert part["label"] == row["label"]
         assert part["probabilities"] == pytest.approx(row["probabilities"], abs=1e-6)
+
+
+def test_a_head_that_cannot_be_saved_still_shows_its_estimate(text, capsys, photos, tmp_path):
+    (tmp_path / "forest.py").write_text(
+        "from sklearn.tree import DecisionTreeClassifier\n"
+        "def build():\n    return DecisionTreeClassifier(random_state=0)\n"
+        "def grid():\n    return {}\n"
+    )
+    with pytest.raises(ModelError, match="does not trust"):
+        text(
+            "fit",
+            photos,
+            "-x",
+            "color_histogram",
+            "--head",
+            "forest.py",
+            "--cv",
+            "3",
+            "--out",
+            "f.featx",
+            "--jobs",
+            "1",
+        )
+    assert "accuracy" in capsys.readouterr().out
+    assert not (tmp_path / "f.featx").exists()
+
+
+def test_another_extractor_is_refused_before_anything_is_computed(text, photos, model, tmp_path):
+    with pytest.raises(ModelError, match="fingerprint"):
+        text("predict", model, photos, "-x", "color_histogram:hue=4", "--cache", tmp_path / "other")
+    assert not list((tmp_path / "other").rglob("*.h5"))

@@ -74,6 +74,9 @@ def test_version(featx):
         (["fit", "photos", "-x", "hog", "--head", "logregg"], "Did you mean logreg"),
         (["fit", "photos", "-x", "hog", "--class-weight", "heavy"], "expected balanced"),
         (["fit", "photos", "-x", "hog", "--cv", "50"], "50"),
+        (["extract", "photos", "-x", "hog", "--export", "photos"], "it is a folder"),
+        (["extract", "photos", "-x", "hog", "--cache", "photos/red/0.png"], "expected a folder"),
+        (["cache", "prune", "--older-than", "-1"], "number of days from 0"),
         (["list", "descriptors", "zebra"], "no name matches 'zebra'"),
         (["list", "backbones", "--source", "nowhere"], "no source of extractors"),
     ],
@@ -125,3 +128,24 @@ def test_quiet_shows_results_and_nothing_else(featx, photos):
     done = featx("extract", "photos", "-x", "pixels", "-q")
     assert done.stderr == ""
     assert "20 extracted" in done.stdout
+
+
+@pytest.mark.parametrize("words", [[], ["cache"], ["list"]])
+def test_a_command_without_arguments_shows_its_help(words, monkeypatch, capsys):
+    from featx.cli import main
+
+    monkeypatch.setattr(sys, "argv", ["featx", *words])
+    with pytest.raises(SystemExit) as ended:
+        main.main()
+    shown = capsys.readouterr()
+    assert ended.value.code == 2
+    assert "\nCommands:\n" in shown.out
+    assert shown.err == ""
+
+
+def test_a_folder_in_the_way_of_the_demo_is_one_line(featx, tmp_path):
+    (tmp_path / "file").write_text("")
+    done = featx("demo", "--directory", "file")
+    assert done.returncode == 1
+    assert done.stderr.count("\n") == 1
+    assert "Not a directory" in done.stderr

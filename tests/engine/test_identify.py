@@ -1,5 +1,6 @@
 import importlib.metadata
 import sys
+from dataclasses import replace
 
 import pytest
 
@@ -8,7 +9,9 @@ from featx.engine import identify, read_extractors
 from featx.engine.identify import package_versions
 from featx.errors import UsageError
 from featx.extractors import registry
+from featx.extractors.descriptor import DESCRIPTORS
 
+MODULE = sys.modules["featx.engine.identify"]  # the package exports its function under the same name
 RANDOM = "squeezenet1_1:weights=none:size=64"
 
 
@@ -78,10 +81,11 @@ def test_an_identity_is_remembered_until_something_it_depends_on_changes(tmp_pat
     assert len(resolutions) == 3
 
 
-def test_weights_that_change_behind_the_same_name_are_another_identity(tmp_path, resolutions):
+def test_weights_that_change_behind_the_same_name_are_another_identity(tmp_path, resolutions, monkeypatch):
     import torch
     from torchvision.models import squeezenet1_1
 
+    monkeypatch.setattr(MODULE, "_RACY_SECONDS", -60.0)  # as if the files were older than that
     path, hints = tmp_path / "w.pth", Hints(None)
     [asked] = read_extractors("squeezenet1_1:size=64", weights=path)
     fingerprints = []
@@ -115,3 +119,29 @@ def test_versions_cover_every_package_that_offers_extractors(monkeypatch):
         assert versions["torch"] == importlib.metadata.version("torch")
     finally:
         package_versions.cache_clear()
+
+
+def test_weights_that_may_still_be_changing_are_digested_each_time(tmp_path, resolutions):
+    import torch
+    from torchvision.models import squeezenet1_1
+
+    hints = Hints(None)
+    torch.save(squeezenet1_1().state_dict(), tmp_path / "w.pth")
+    [asked] = read_extractors("squeezenet1_1:size=64", weights=tmp_path / "w.pth")
+    for _ in range(2):
+        identify(asked, device="cpu", precision="float32", hints=hints)
+    assert len(resolutions) == 2
+
+
+def test_another_rule_of_featx_itself_is_not_answered_from_a_hint(monkeypatch):
+    hints = Hints(None)
+    [asked] = read_extractors("hog")
+    before = identify(asked, device="cpu", precision="float32", hints=hints)
+    descriptor = DESCRIPTORS["hog"]
+    monkeypatch.setattr(
+        "featx.extractors.descriptor_source.DESCRIPTORS",
+        {**DESCRIPTORS, "hog": replace(descriptor, version=descriptor.version + 1)},
+    )
+    monkeypatch.setattr(MODULE, "_rules", lambda: "other sources")
+    after = identify(asked, device="cpu", precision="float32", hints=hints)
+    assert after.fingerprint != before.fingerprint

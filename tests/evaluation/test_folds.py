@@ -171,3 +171,10 @@ def test_a_class_that_training_leaves_one_row_of_cannot_be_searched_but_can_be_f
 def test_a_regression_fold_of_one_row_has_no_r2():
     with pytest.raises(UsageError, match="a fold of one row has no r2"):
         folds_of([1.0, 2.0, 3.0, 4.0], task="regression", cv=4)
+
+
+def test_a_row_whose_group_is_missing_stands_for_itself():
+    groups = np.array(["a", None, "a", None], dtype=object)
+    number = inseparable_rows(groups, None)
+    assert number[0] == number[2]
+    assert len(set(number.tolist())) == 3
