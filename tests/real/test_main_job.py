@@ -41,12 +41,12 @@ def featx(home):
     return run
 
 
-@pytest.mark.parametrize(("head", "bar"), [("logreg", 0.93), ("svm", 0.92), ("mlp", 0.92)])
+@pytest.mark.parametrize(("head", "cv", "bar"), [("logreg", 5, 0.93), ("svm", 3, 0.92), ("mlp", 3, 0.92)])
 def test_ants_and_bees_are_told_apart_by_a_model_applied_in_another_process(
-    head, bar, assets, featx, home, mobilenet
+    head, cv, bar, assets, featx, home, mobilenet
 ):
     train, val = (assets / "datasets/hymenoptera" / name for name in ("train", "val"))
-    fitted = featx("fit", train, "-x", mobilenet, "--head", head, "--cv", 5, "--out", f"{head}.featx")
+    fitted = featx("fit", train, "-x", mobilenet, "--head", head, "--cv", cv, "--out", f"{head}.featx")
     assert fitted["cv"]["accuracy"]["mean"] > 0.93
     assert fitted["baseline"]["accuracy"]["mean"] < 0.6
     assert fitted["n_samples"] == 245  # the palette GIF among the ants is a row like any other
