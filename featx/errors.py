@@ -1,5 +1,7 @@
 """The errors a user can cause; each is a FeatxError and also the matching builtin."""
 
+from typing import Any
+
 __all__ = [
     "CacheError",
     "DecodeError",
@@ -59,7 +61,17 @@ class WeightsError(FeatxError, OSError):
 
 
 class ExtractionError(FeatxError, RuntimeError):
-    """A run could not do its work: a non-finite feature, a stalled stage, too many failed samples."""
+    """A run could not do its work: a non-finite feature, a stalled stage, too many failed samples.
+
+    Attributes
+    ----------
+    run : featx.engine.Run or None
+        What the run found and did, where it came to its end (too many failed samples).
+    """
+
+    def __init__(self, message: str, *, run: Any = None) -> None:
+        super().__init__(message)
+        self.run = run
 
 
 class ModelError(FeatxError, ValueError):

@@ -181,7 +181,6 @@ def export_cache(
     """
     screen = Screen(as_json=as_json, quiet=quiet, verbose=verbose)
     options.check_out(out)
-    from featx.cache import FAILED
     from featx.engine import Settings, look_up, read_extractors
     from featx.features import write_features
     from featx.samples import read_samples
@@ -194,7 +193,7 @@ def export_cache(
     )
     failed = len(found.failures)
     missing = len(found.table) - len(found.good) - failed
-    if missing or any((outcome.positions == FAILED).all() for outcome in found.outcomes):
+    if missing:
         raise CacheError(
             f"{missing} of {len(found.table)} samples have no vector in '{options.cache_directory(cache)}'. "
             "Run featx extract with the same DATA and -x first."
@@ -203,5 +202,5 @@ def export_cache(
     rows, n_features = len(found.good), sum(o.task.spec.n_features for o in found.outcomes)
     screen.result(
         {"path": out, "samples": rows, "n_features": n_features, "failed": failed},
-        f"wrote {rows} x {n_features} features to {out}",
+        f"wrote {rows} x {n_features} features to {out}" + (f"; {failed} samples failed" if failed else ""),
     )

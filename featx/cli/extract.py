@@ -1,5 +1,7 @@
 """``featx extract``: fill the cache."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -7,11 +9,12 @@ import typer
 
 from featx.cli import options
 from featx.cli.show import Screen, printable, size_text
+from featx.errors import ExtractionError
 
 if TYPE_CHECKING:
     from featx.engine import Outcome, Run
 
-__all__ = ["extract", "run_values", "tell_failures"]
+__all__ = ["extract", "run_values", "telling_failures"]
 
 
 def extract(
@@ -86,9 +89,9 @@ def extract(
             "\n".join([*lines, f"about {planned.seconds:.0f} s, once the backbones are loaded"]),
         )
         return
-    with screen.progress() as progress:
+    with telling_failures(screen), screen.progress() as progress:
         done = run(table, asked, cache=directory, settings=chosen, progress=progress)
-    tell_failures(screen, done)
+    screen.left_out((failure.id, failure.reason) for failure in done.failures)
     values = run_values(done)
     lines = [
         f"{part['extractor']}: {part['samples']} samples, {part['cached']} cached, {part['extracted']} extracted, "
@@ -131,12 +134,17 @@ def run_values(done: "Run") -> dict[str, Any]:
     }
 
 
-def tell_failures(screen: Screen, done: "Run") -> None:
-    """Name the first samples that were left out."""
-    for failure in done.failures[:5]:
-        screen.remark(f"left out {failure.id}: {failure.reason}")
-    if len(done.failures) > 5:
-        screen.remark(f"left out {len(done.failures) - 5} more samples; --json lists all")
+@contextmanager
+def telling_failures(screen: Screen) -> Iterator[None]:
+    """Show what a run did that fails by its samples, before its error goes on."""
+    try:
+        yield
+    except ExtractionError as error:
+        if error.run is not None:
+            screen.left_out((failure.id, failure.reason) for failure in error.run.failures)
+            if screen.as_json:
+                screen.result(run_values(error.run), "")
+        raise
 
 
 def _outcome_values(outcome: "Outcome", done: "Run") -> dict[str, Any]:

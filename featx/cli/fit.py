@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from featx.cli import options
+from featx.cli.extract import telling_failures
 from featx.cli.show import Screen, columns
 from featx.errors import ModelError, UsageError
 
@@ -61,7 +62,7 @@ def fit(
     options.check_out(out)
     from featx import fitting
 
-    with screen.progress() as progress:
+    with telling_failures(screen), screen.progress() as progress:
         fitted = fitting.fit(
             data,
             options.one_extractor(extractors),
@@ -75,8 +76,7 @@ def fit(
             **vars(chosen),
         )
     record = fitted.record
-    for failure in record["failed"][:5]:
-        screen.remark(f"left out {failure['id']}: {failure['reason']}")
+    screen.left_out((failure["id"], failure["reason"]) for failure in record["failed"])
     for note in record["notes"]:
         screen.remark(f"note: {note}")
     unsaved = None

@@ -126,7 +126,9 @@ MaxErrorRate = Annotated[
 StallSeconds = Annotated[
     float,
     typer.Option(
-        "--stall-seconds", help="End the run if one sample takes longer to read.", rich_help_panel=_RUN
+        "--stall-seconds",
+        help="End the run where reading a sample, a forward pass, or writing a shard takes longer.",
+        rich_help_panel=_RUN,
     ),
 ]
 

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any, TextIO
 import typer
 
 from featx.cli import options
+from featx.cli.extract import telling_failures
 from featx.cli.show import Screen, columns, printable
 
 if TYPE_CHECKING:
@@ -66,7 +67,7 @@ def predict(
     from featx.model import load
 
     fitted = load(model, extractors=extractor)
-    with screen.progress() as progress:
+    with telling_failures(screen), screen.progress() as progress:
         parts, failures = fitted.predict_stream(
             data,
             probabilities=proba,
@@ -92,8 +93,7 @@ def predict(
                     writer.writerow(_cells(row))
                 if as_json:
                     rows.append(row)
-    for failure in failures[:5]:
-        screen.remark(f"left out {failure.id}: {failure.reason}")
+    screen.left_out((failure.id, failure.reason) for failure in failures)
     scores = _scores(fitted, truth, labels, screen)
     values = {
         "predictions": rows,

@@ -5,7 +5,7 @@ import logging
 import os
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 __all__ = ["Screen", "columns", "printable", "size_text"]
 
 _LINE_SECONDS = 10.0
+_NAMED = 5
 
 
 class Screen:
@@ -45,6 +46,14 @@ class Screen:
         """Say something that is no result."""
         if not self.quiet:
             print(printable(text), file=sys.stderr)
+
+    def left_out(self, failures: Iterable[tuple[str, str]]) -> None:
+        """Name the first samples without a vector, each an id and a reason."""
+        named = list(failures)
+        for name, reason in named[:_NAMED]:
+            self.remark(f"left out {name}: {reason}")
+        if len(named) > _NAMED:
+            self.remark(f"left out {len(named) - _NAMED} more samples; --json lists all")
 
     def result(self, values: Mapping[str, Any], text: str) -> None:
         """Show a command's result: the values as JSON, or the text."""

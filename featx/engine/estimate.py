@@ -50,28 +50,30 @@ def estimate(
     Returns
     -------
     Estimate
-        Its seconds extrapolate from at most 64 of the missing samples; building the backbone is not in them.
+        Its seconds extrapolate from at most 64 of the samples that lack the same extractors, without building the
+        backbones.
     """
     found = look_up(table, asked, cache=cache, settings=settings)
     missing, sizes = [], []
-    lacking = np.zeros(len(table), bool)
-    for outcome in found.outcomes:
+    lacking = np.zeros((len(table), len(found.outcomes)), bool)
+    for column, outcome in enumerate(found.outcomes):
         rows = np.flatnonzero(found.keys.known & (outcome.positions == MISSING))
         _, first = np.unique(found.keys.values[rows], axis=0, return_index=True)
-        lacking[rows[first]] = True
+        lacking[rows[first], column] = True
         missing.append(len(first))
         spec = outcome.task.spec
         sizes.append(len(first) * spec.n_features * np.dtype(spec.dtype).itemsize)
-    todo = np.flatnonzero(lacking)
     seconds = 0.0
-    if len(todo):
-        tried = todo[np.linspace(0, len(todo) - 1, min(len(todo), _TRIED)).astype(int)]
+    for pattern in np.unique(lacking[lacking.any(axis=1)], axis=0):
+        # Samples that lack the same extractors cost the same.
+        rows = np.flatnonzero((lacking == pattern).all(axis=1))
+        tried = rows[np.linspace(0, len(rows) - 1, min(len(rows), _TRIED)).astype(int)]
         trial = run(
             table.take(tried),
-            [outcome.task.asked for outcome, count in zip(found.outcomes, missing, strict=True) if count],
+            [outcome.task.asked for outcome, lacks in zip(found.outcomes, pattern, strict=True) if lacks],
             cache=None,
             settings=replace(settings, on_error="record", max_error_rate=1.0),
         )
-        seconds = trial.extracting_seconds * len(todo) / len(tried)
+        seconds += trial.extracting_seconds * len(rows) / len(tried)
     tasks = tuple(outcome.task for outcome in found.outcomes)
     return Estimate(len(table), tuple(missing), tuple(sizes), seconds, tasks)

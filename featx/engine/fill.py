@@ -2,7 +2,6 @@
 
 import os
 import time
-import warnings
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
@@ -11,6 +10,7 @@ from typing import TYPE_CHECKING, Any, cast
 import numpy as np
 
 from featx.cache import FAILED, MISSING, Hints
+from featx.engine.forward import ForwardThread
 from featx.engine.identify import load, package_versions
 from featx.engine.outcome import Progress
 from featx.engine.plan import Keys, Task, missing_rows
@@ -19,7 +19,7 @@ from featx.engine.settings import Settings
 from featx.engine.stages import STAGES, Prepared, StageClock, Station, prepare_rows
 from featx.engine.writer import Writer
 from featx.errors import DecodeError, ExtractionError, SampleIOError
-from featx.samples import SampleTable
+from featx.samples import SampleTable, pillow_warnings_ignored
 
 if TYPE_CHECKING:
     from featx.extractors.backbone import Backbone
@@ -91,13 +91,23 @@ def fill(
     return filling.work
 
 
-def digest(table: SampleTable, keys: Keys, hints: Hints, *, settings: Settings) -> None:
-    """Read and digest the rows whose key is not known; those that cannot be read stay unknown."""
+def digest(table: SampleTable, keys: Keys, hints: Hints, *, settings: Settings) -> Work:
+    """Read and digest the rows whose key is not known; return why some could not be read, and no vector."""
+    work = Work(np.zeros(len(table), bool))
     rows = np.flatnonzero(~keys.known).tolist()
     for _ in _noted(
-        table, rows, (), keys, {}, hints, settings=settings, ahead=_DIGESTED_AHEAD, clock=StageClock()
+        table,
+        rows,
+        (),
+        keys,
+        work.problems,
+        hints,
+        settings=settings,
+        ahead=_DIGESTED_AHEAD,
+        clock=StageClock(),
     ):
         pass
+    return work
 
 
 class _Filling:
@@ -152,38 +162,47 @@ class _Filling:
             stall_seconds=self._settings.stall_seconds,
             clock=self._clock,
         )
+        forward = ForwardThread(stall_seconds=self._settings.stall_seconds)
         try:
-            with closing(self._prepared(stations, ahead=2 * batch_size)) as rows:
+            with closing(forward), closing(self._prepared(stations, ahead=2 * batch_size)) as rows:
                 for prepared in rows:
                     failed = prepared.problem is not None or bool(prepared.failed)
                     if prepared.key is not None:
                         for index, inputs in prepared.inputs.items():
                             batches[index].append((prepared.row, prepared.key, inputs))
                             if len(batches[index]) >= batch_size:
-                                self._forward(index, stations[index], batches[index], writer)
+                                self._compute_batch(index, stations[index], batches[index], forward, writer)
                         for index, reason in prepared.failed.items():
                             writer.write_failure(index, prepared.key, reason)
                     self.work.computed[prepared.row] = bool(prepared.inputs)
                     if not prepared.inputs and not failed:
                         failed = FAILED in self._found(prepared)
                     self._settle(prepared.row, failed=failed)
-            for index, station in enumerate(stations):
-                self._forward(index, station, batches[index], writer)
+                for index, station in enumerate(stations):
+                    self._compute_batch(index, station, batches[index], forward, writer)
         finally:
             # Also when the run is interrupted: what was computed is published, not dropped.
             writer.close()
         self.work.seconds = time.monotonic() - started
 
-    def _forward(
-        self, index: int, station: Station, batch: list[tuple[int, bytes, np.ndarray]], writer: Writer
+    def _compute_batch(
+        self,
+        index: int,
+        station: Station,
+        batch: list[tuple[int, bytes, np.ndarray]],
+        forward: ForwardThread,
+        writer: Writer,
     ) -> None:
         if not batch:
             return
-        inputs = np.stack([inputs for _, _, inputs in batch])
-        began = time.monotonic()
-        features = inputs if station.runtime is None else station.runtime(inputs)
-        self._clock.add("forward", time.monotonic() - began)
         spec = station.extractor.spec
+        features = np.stack([inputs for _, _, inputs in batch])
+        if station.runtime is not None:
+            began = time.monotonic()
+            first = self._table.id_at(batch[0][0])
+            name = f"{spec.text} on a batch of {len(batch)} samples, '{first}' the first of them,"
+            features = forward(station.runtime, features, batch_name=name)
+            self._clock.add("forward", time.monotonic() - began)
         finite = np.isfinite(features).all(axis=1)
         if not finite.all():
             row, _, _ = batch[int(np.argmin(finite))]
@@ -255,13 +274,7 @@ def _noted(
         stall_seconds=settings.stall_seconds,
         clock=clock,
     )
-    with warnings.catch_warnings(), closing(prepared_rows):
-        from PIL import Image
-
-        # Pillow warns of large pictures before it refuses them; the decode policy's own limit says it better.
-        warnings.simplefilter("error", Image.DecompressionBombWarning)
-        # Of damage that Pillow reads past (a corrupt EXIF block) nobody could say which sample it was in.
-        warnings.filterwarnings("ignore", category=UserWarning, module=r"PIL\.")
+    with pillow_warnings_ignored(), closing(prepared_rows):
         try:
             for prepared in prepared_rows:
                 row, key = prepared.row, prepared.key

@@ -87,7 +87,7 @@ def look_up(
     cache: Path | None,
     settings: Settings,
 ) -> Run:
-    """Find the vectors that are in the cache, and compute none; rows without one have no position and no failure.
+    """Find the vectors that are in the cache, and compute none; a row never computed is neither good nor a failure.
 
     Parameters
     ----------
@@ -103,8 +103,7 @@ def look_up(
     with opened.hints as hints:
         tasks = open_tasks(asked, opened, device=settings.device, precision=settings.precision)
         keys = known_keys(table, hints)
-        digest(table, keys, hints, settings=settings)
-    work = Work(np.zeros(len(table), bool))
+        work = digest(table, keys, hints, settings=settings)
     return _summarise(table, keys, tasks, work, settings=settings, seconds=time.monotonic() - started)
 
 
@@ -166,5 +165,6 @@ def _judge(done: Run, work: Work, settings: Settings) -> None:
         raise ExtractionError(
             f"{len(done.failures)} of {len(done.table)} samples failed ({share:.1%}), more than "
             f"--max-error-rate {settings.max_error_rate:g}; the first is '{first.id}': {first.reason}. "
-            "All others are cached; repair the data or raise the rate."
+            "All others are cached; repair the data or raise the rate.",
+            run=done,
         )

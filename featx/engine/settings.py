@@ -30,7 +30,7 @@ class Settings:
     max_error_rate : float
         Share of failed samples, 0 to 1, above which a recording run of at least 100 samples fails at its end.
     stall_seconds : float
-        How long one sample may take to read and decode.
+        How long reading and decoding one sample, one forward pass, or writing one shard may take.
     """
 
     device: str = "auto"

@@ -43,7 +43,7 @@ class StageClock:
 
 @dataclass(frozen=True)
 class Station:
-    """One extractor at work in a run: what it is, where its vectors go, and what computes them.
+    """One extractor at work in a run: what it is, where its vectors go, what computes them, and which are under way.
 
     Attributes
     ----------
@@ -56,6 +56,24 @@ class Station:
     extractor: "Backbone | DescriptorExtractor"
     store: Store
     runtime: Runtime | None
+    _under_way: set[bytes] = field(default_factory=set)
+    _lock: threading.Lock = field(default_factory=threading.Lock)
+
+    def claim(self, key: bytes) -> bool:
+        """Tell whether a key has no vector here and none under way; the caller has then to compute it."""
+        with self._lock:
+            if key in self._under_way:
+                return False
+            self._under_way.add(key)
+        if self.store.lookup(np.frombuffer(key, np.uint8)[None])[0] == MISSING:
+            return True
+        self.release([key])
+        return False
+
+    def release(self, keys: Iterable[bytes]) -> None:
+        """Forget that keys are under way: the store knows them now."""
+        with self._lock:
+            self._under_way.difference_update(keys)
 
 
 @dataclass(frozen=True)
@@ -132,7 +150,6 @@ def prepare_rows(
     ready: queue.Queue[Prepared | BaseException | None] = queue.Queue(maxsize=ahead)
     stop = threading.Event()
     begun: list[tuple[int, float] | None] = [None] * workers
-    claims = _Claims(stations)
 
     def put(channel: queue.Queue[Any], item: Any) -> bool:
         while not stop.is_set():
@@ -154,7 +171,7 @@ def prepare_rows(
         while (row := todo.get()) is not None:
             begun[worker] = (row, time.monotonic())
             try:
-                done: Prepared | BaseException = _prepare(table, row, stations, claims, clock)
+                done: Prepared | BaseException = _prepare(table, row, stations, clock)
             except BaseException as error:  # handed to the caller's thread, which raises it
                 done = error
             begun[worker] = None
@@ -195,27 +212,7 @@ def prepare_rows(
             thread.join(max(0.0, deadline - time.monotonic()))
 
 
-class _Claims:
-    """Which keys are under way, so that rows with the same bytes are computed once in a run."""
-
-    def __init__(self, stations: Sequence[Station]) -> None:
-        self._stations = stations
-        self._lock = threading.Lock()
-        self._claimed: set[bytes] = set()
-
-    def lacking(self, key: bytes) -> list[int]:
-        """Return the stations that lack `key`, or none where a row with the same key is under way."""
-        with self._lock:
-            if key in self._claimed:
-                return []
-            self._claimed.add(key)
-        one = np.frombuffer(key, np.uint8)[None]
-        return [index for index, at in enumerate(self._stations) if at.store.lookup(one)[0] == MISSING]
-
-
-def _prepare(
-    table: SampleTable, row: int, stations: Sequence[Station], claims: _Claims, clock: StageClock
-) -> Prepared:
+def _prepare(table: SampleTable, row: int, stations: Sequence[Station], clock: StageClock) -> Prepared:
     started = time.perf_counter()
     stat_at = time.time()
     try:
@@ -227,7 +224,7 @@ def _prepare(
     was_read = time.perf_counter()
     clock.add("read", was_read - started)
     key = key_of(raw)
-    lacking = claims.lacking(key)
+    lacking = [index for index, station in enumerate(stations) if station.claim(key)]
     digested = time.perf_counter()
     clock.add("digest", digested - was_read)
     inputs: dict[int, np.ndarray] = {}

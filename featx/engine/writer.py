@@ -116,6 +116,8 @@ class Writer:
                 keys, features, failures = buffer.take(limit)
                 provenance = {"spec": spec.text, **self._provenance}
                 station.store.publish(keys, features, failures=failures, provenance=provenance)
+                station.release(map(bytes, keys))
+                station.release(key for key, _ in failures)
                 self._publishing_since = None
                 self._clock.add("write", time.monotonic() - started)
 

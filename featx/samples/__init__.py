@@ -8,6 +8,7 @@ from featx.samples.decode import (
     decode,
     decode_fast,
     decoder_versions,
+    pillow_warnings_ignored,
 )
 from featx.samples.read import read_samples
 from featx.samples.table import RawSample, SampleTable, key_of
@@ -23,5 +24,6 @@ __all__ = [
     "decode_fast",
     "decoder_versions",
     "key_of",
+    "pillow_warnings_ignored",
     "read_samples",
 ]

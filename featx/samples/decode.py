@@ -2,10 +2,12 @@
 
 import io
 import re
+import threading
+import warnings
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from importlib.metadata import version
-from typing import TYPE_CHECKING, Any, Literal, get_args
+from typing import TYPE_CHECKING, Any, Literal, cast, get_args
 
 import numpy as np
 
@@ -24,6 +26,7 @@ __all__ = [
     "decode",
     "decode_fast",
     "decoder_versions",
+    "pillow_warnings_ignored",
     "to_rgb",
 ]
 
@@ -121,6 +124,30 @@ def decode_fast(raw: RawSample) -> "torch.Tensor":
     except RuntimeError as error:
         raise DecodeError(_reason(error, image.format)) from error
     return _turned(planes, _orientation(image))
+
+
+@contextmanager
+def pillow_warnings_ignored() -> Iterator[None]:
+    """Keep Pillow's warnings from the user while samples are decoded; several threads may be in it at once.
+
+    Of damage that Pillow reads past (a corrupt EXIF block) they do not say which sample it was in, and of large
+    pictures the policy's own limit says it better. Python's filters belong to the whole process: the first that
+    enters puts one in, the last that leaves takes it out, and whatever others change meanwhile stays.
+    """
+    global _ignoring, _ignoring_filter
+    with _ignoring_lock:
+        _ignoring += 1
+        if _ignoring == 1:
+            warnings.filterwarnings("ignore", module=r"PIL\.")
+            _ignoring_filter = warnings.filters[0]
+    try:
+        yield
+    finally:
+        with _ignoring_lock:
+            _ignoring -= 1
+            if not _ignoring:
+                with suppress(ValueError):  # somebody has reset the filters
+                    cast("list[Any]", warnings.filters).remove(_ignoring_filter)
 
 
 def decoder_versions(pixels: Pixels) -> str:
@@ -303,6 +330,10 @@ def _content(raw: bytes) -> str | None:
     """Say in a word or two what bytes begin like, or None."""
     return next((name for pattern, name in _SIGNATURES if re.match(pattern, raw[:64], re.DOTALL)), None)
 
+
+_ignoring = 0
+_ignoring_filter: Any = None
+_ignoring_lock = threading.Lock()
 
 _SIGNATURES = (
     (rb"\xff\xd8\xff", "JPEG"),

@@ -64,3 +64,9 @@ def test_caches_merge_by_copying_shards(command, photos, tmp_path):
     for path in (tmp_path / "b").rglob("shards/*.h5"):
         (folder / "shards" / path.name).write_bytes(path.read_bytes())
     assert command("extract", photos, "-x", "pixels", "--cache", tmp_path / "a")["extracted"] == 0
+
+
+def test_export_leaves_out_what_cannot_be_read(command, photos, shard, tmp_path):
+    (photos / "red" / "gone.png").symlink_to("nowhere")
+    done = command("cache", "export", photos, "-x", "pixels", "--out", "f.h5")
+    assert (done["samples"], done["failed"]) == (20, 1)

@@ -1,3 +1,5 @@
+import json
+
 import h5py
 import numpy as np
 import pytest
@@ -45,6 +47,24 @@ def test_many_failures_fail_the_run_but_lose_nothing(command, text, photos):
         text("extract", photos, "-x", "pixels")
     done = command("extract", photos, "-x", "pixels", "--max-error-rate", "1")
     assert (done["cached"], done["extracted"], done["failed"]) == (20, 0, 90)
+
+
+@pytest.mark.parametrize("arguments", [["extract"], ["fit"], ["predict", "model.featx"]])
+def test_a_run_that_fails_by_its_samples_still_says_which(arguments, command, featx, photos):
+    command("fit", photos, "-x", "pixels", "--cv", "2", "--out", "model.featx")
+    for index in range(90):
+        (photos / "red" / f"broken{index}.png").write_bytes(b"nothing")
+    extractor = [] if arguments[0] == "predict" else ["-x", "pixels"]
+    done = featx(*arguments, photos, *extractor, "--json")
+    assert done.returncode == 1
+    values = json.loads(done.stdout)
+    assert (values["cached"], values["failed"]) == (20, 90)
+    assert len(values["failures"]) == 90
+    lines = done.stderr.splitlines()
+    assert lines[0] == "left out red/broken0.png: not an image (starts like text)"
+    assert lines[5] == "left out 85 more samples; --json lists all"
+    assert "90 of 110 samples failed" in lines[6]
+    assert len(lines) == 7
 
 
 def test_dry_run_counts_what_is_missing_and_writes_no_vector(command, photos, tmp_path):

@@ -61,3 +61,12 @@ def test_seconds_are_those_of_all_missing_samples(pictures, tmp_path, monkeypatc
     [trial] = trials
     assert len(trial.table) == 5
     assert planned.seconds == trial.extracting_seconds * 10
+
+
+def test_samples_that_lack_one_extractor_are_not_tried_with_all(fill, pictures, tmp_path, counted):
+    folder = pictures(6)
+    extractor, batches = counted
+    fill([folder / f"{number:03}.png" for number in range(4)], extractor)
+    batches.clear()
+    assert estimated(folder, [extractor, "pixels:size=1"], tmp_path / "cache").missing == (2, 6)
+    assert sum(batches) == 2

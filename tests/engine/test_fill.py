@@ -1,5 +1,7 @@
 import errno
 import shutil
+import threading
+import time
 
 import pytest
 
@@ -119,3 +121,39 @@ def test_an_interrupted_run_publishes_what_it_has(fill, pictures):
     done = fill(folder)
     assert 8 <= done.cached < 20
     assert done.cached + done.extracted == 20
+
+
+def test_a_forward_pass_that_hangs_ends_the_run_names_a_sample_and_keeps_what_was_computed(fill, pictures):
+    import torch
+
+    from featx import ModuleExtractor, Preprocessing
+
+    go_on = threading.Event()
+
+    class Hanging(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.weight = torch.nn.Parameter(torch.ones(1))
+
+        def __deepcopy__(self, memo):
+            return self  # the extractor runs a copy of the network, and an event cannot be copied
+
+        def forward(self, images):
+            if len(images) == 3:  # the last batch
+                go_on.wait(60)
+            return images.mean((2, 3)) * self.weight
+
+    preprocessing = Preprocessing(resize=4, crop=4, mean=(0.0, 0.0, 0.0), std=(1.0, 1.0, 1.0))
+    hanging = ModuleExtractor(Hanging(), name="hanging", preprocessing=preprocessing)
+    folder = pictures(11)
+    started = time.monotonic()
+    try:
+        with pytest.raises(
+            ExtractionError,
+            match=r"forward pass of module/hanging .* 3 samples, '008\.png' .* more than 2 s.*--batch-size",
+        ):
+            fill(folder, hanging, batch_size=4, workers=1, stall_seconds=2.0)
+        assert time.monotonic() - started < 20
+    finally:
+        go_on.set()
+    assert fill(folder, hanging).cached == 8

@@ -181,7 +181,9 @@ def test_the_share_of_failures_is_judged_from_a_hundred_samples(fill, pictures, 
     assert fill(folder, max_error_rate=1.0).cached == n_samples - n_broken
 
 
-def test_looking_up_computes_nothing_and_calls_nothing_a_failure(fill, pictures, tmp_path, request):
+def test_looking_up_computes_nothing_and_calls_only_what_cannot_be_read_a_failure(
+    fill, pictures, tmp_path, request
+):
     folder = pictures(4)
     fill([folder / "000.png", folder / "002.png"])
     request.getfixturevalue("no_extractor_is_built")
@@ -192,7 +194,7 @@ def test_looking_up_computes_nothing_and_calls_nothing_a_failure(fill, pictures,
         settings=Settings(),
     )
     assert found.good.tolist() == [0, 2]
-    assert not found.failures
+    assert [failure.row for failure in found.failures] == [4]
     assert found.outcomes[0].extracted == 0
 
 

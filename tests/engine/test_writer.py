@@ -115,3 +115,28 @@ def test_a_disk_that_hangs_ends_the_run(writing):
             at_work.close()
     finally:
         go_on.set()
+
+
+def test_a_key_is_claimed_once_until_its_vector_is_there(store):
+    station = Station(SimpleNamespace(), store, None)
+    key = bytes(32)
+    assert station.claim(key)
+    assert not station.claim(key)
+    store.publish(np.zeros((1, 32), np.uint8), np.ones((1, 3), np.float32), failures=[], provenance={})
+    station.release([key])
+    assert not station.claim(key)
+    assert not station._under_way
+
+
+def test_what_is_published_is_no_longer_under_way(spec, store):
+    station = Station(SimpleNamespace(spec=spec), store, None)
+    good, bad = keys([1, 2])
+    assert station.claim(good)
+    assert station.claim(bad)
+    at_work = writer.Writer([station], provenance={}, stall_seconds=60.0, clock=StageClock())
+    at_work.write(0, [good], rows([1]))
+    at_work.write_failure(0, bad, "broken")
+    at_work.close()
+    assert not station._under_way
+    assert not station.claim(good)
+    assert not station.claim(bad)

@@ -3,6 +3,7 @@ import io
 import struct
 import subprocess
 import sys
+import warnings
 import zlib
 
 import numpy as np
@@ -10,7 +11,7 @@ import pytest
 from PIL import Image
 
 from featx.errors import DecodeError
-from featx.samples import PIXEL_LIMIT, decode, decode_fast
+from featx.samples import PIXEL_LIMIT, decode, decode_fast, pillow_warnings_ignored
 
 
 def saved(image, kind, **options):
@@ -149,3 +150,21 @@ def test_other_formats_are_refused_even_though_pillow_reads_them():
     for kind in ("PPM", "TGA", "ICO", "PDF", "EPS", "PCX"):
         with pytest.raises(DecodeError, match="not an image"):
             decode(saved(Image.fromarray(photo()), kind))
+
+
+def test_pillows_warnings_are_ignored_by_several_threads_at_once_and_by_nobody_after():
+    before = warnings.filters[:]
+    first, second = pillow_warnings_ignored(), pillow_warnings_ignored()
+    first.__enter__()
+    second.__enter__()
+    first.__exit__(None, None, None)
+    warnings.filterwarnings("ignore", message="somebody else's")
+    with pytest.raises(DecodeError, match="megapixels"):
+        decode(png_bomb(10_000, 10_000))  # warned of by Pillow, and warnings are errors in this test
+    warnings.warn_explicit(
+        "read past it", UserWarning, "PIL/TiffImagePlugin.py", 1, module="PIL.TiffImagePlugin"
+    )
+    second.__exit__(None, None, None)
+    assert len(warnings.filters) == len(before) + 1
+    with pytest.raises(UserWarning, match="read past it"):
+        warnings.warn_explicit("read past it", UserWarning, "PIL/Tiff.py", 1, module="PIL.TiffImagePlugin")
