@@ -22,7 +22,7 @@ class Extractor(TransformerMixin, BaseEstimator):
     """Frozen extractors as a scikit-learn transformer: samples in, matrix of features out.
 
     The backbone runs at most once per distinct image, whatever the folds, clones and processes that share the
-    cache. Weights are loaded only when a vector is missing and never enter a pickle.
+    cache. Weights are loaded only when a vector is missing. They enter no pickle, but for those of a ModuleExtractor.
 
     Parameters
     ----------

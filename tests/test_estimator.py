@@ -98,6 +98,46 @@ def test_a_pickle_holds_no_weights(paths, tmp_path):
     np.testing.assert_array_equal(pickle.loads(pickled).transform(paths), matrix)
 
 
+@pytest.fixture
+def module():
+    """Return a network of our own as an extractor, and the network."""
+    import torch
+
+    net = torch.nn.Conv2d(3, 4, 3)
+    return featx.ModuleExtractor(net, name="net", preprocessing=featx.Preprocessing(resize=8, crop=8)), net
+
+
+def test_a_clone_shares_the_network_of_a_module_and_a_pickle_holds_its_weights(module):
+    given, net = module
+    for extractors in (given, ["hog", given]):
+        copied = clone(Extractor(extractors)).extractors
+        assert (copied if extractors is given else copied[1]) is given
+    again = pickle.loads(pickle.dumps(Extractor(given))).extractors
+    assert again.module.weight.equal(net.weight)
+
+
+def test_the_vectors_of_a_network_are_not_served_once_it_has_changed(module, paths, tmp_path):
+    given, net = module
+    extractor = clone(Extractor(given, cache=tmp_path, device="cpu"))
+    before = extractor.fit_transform(paths)
+    net.weight.data.mul_(2)
+    for asked in (extractor, clone(extractor)):
+        for method in (asked.fit, asked.transform):
+            with pytest.raises(UsageError, match=r"module 'net' changed .*Make a new ModuleExtractor"):
+                method(paths)
+    anew = featx.ModuleExtractor(net, name="net", preprocessing=given.preprocessing)
+    assert not np.allclose(extractor.set_params(extractors=anew).fit_transform(paths), before)
+
+
+def test_a_module_goes_to_two_processes_with_its_weights(module, paths, labels, tmp_path):
+    pipeline = make_pipeline(Extractor(module[0], cache=tmp_path, device="cpu"), LogisticRegression())
+    alone = cross_val_score(pipeline, paths[:12], labels[:12], cv=3)
+    scores = cross_val_score(clone(pipeline).set_params(extractor__cache=tmp_path / "b"), paths[:12], labels[:12],
+                             cv=3, n_jobs=2)  # fmt: skip
+    np.testing.assert_array_equal(scores, alone)
+    assert sorted(set(keys_in_shards(tmp_path / "b"))) == sorted(keys_in_shards(tmp_path / "b"))
+
+
 def test_it_joins_a_union_and_takes_a_column_of_a_frame(paths, memory):
     colour, pair = Extractor(COLOUR), Extractor("pixels:size=2")
     union = FeatureUnion([("one", colour), ("two", pair)]).fit_transform(paths)

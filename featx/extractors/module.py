@@ -1,8 +1,10 @@
 """A network of the user's own as an extractor, identified by a name and the digest of its tensors."""
 
 import copy
+import functools
 import re
 from collections.abc import Sequence
+from typing import Any
 
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
@@ -12,7 +14,7 @@ from featx.extractors.backbone import Backbone, BackboneOptions, backbone_spec
 from featx.extractors.layers import Layer, plan_layers, tap
 from featx.extractors.preprocessing import Preprocessing
 from featx.extractors.spec import ExtractorSpec, Precision, Request
-from featx.extractors.weights import digest_tensors
+from featx.extractors.weights import checksum_tensors, digest_tensors
 
 __all__ = ["ModuleExtractor"]
 
@@ -43,7 +45,10 @@ class ModuleExtractor:
 
     Notes
     -----
-    The digest of the tensors is taken when the object is made; changing them later is noticed and refused.
+    The digest of the tensors is taken when the object is made. A network that is changed later is refused wherever its
+    vectors are asked for, also those in a cache: make a new object from it. What never changes needs no copies, so
+    ``copy.deepcopy`` and scikit-learn's ``clone`` return the object itself. A pickle, such as each task of a search
+    over processes (``n_jobs=2``) gets, holds the whole network with its weights.
     """
 
     def __init__(
@@ -76,6 +81,7 @@ class ModuleExtractor:
         self.module = module
         self.preprocessing = preprocessing
         self.weights = digest_tensors(_tensors(module))
+        self._checksum = checksum_tensors(_tensors(module))
 
     def with_pixels(self, pixels: str) -> "ModuleExtractor":
         """Return the same module, not a copy of it, with these pixels."""
@@ -85,12 +91,19 @@ class ModuleExtractor:
         return other
 
     def resolve(self, *, precision: Precision) -> ExtractorSpec:
-        """Find the full identity."""
+        """Find the full identity.
+
+        Raises
+        ------
+        UsageError
+            If the module's tensors have changed since this object was made, or a layer, pool or size does not suit it.
+        """
+        self._require_unchanged()
         return backbone_spec(
             self.request,
             source="module",
             weights=self.weights,
-            layers=self._plan(self._frozen()),
+            layers=self._layers,
             preprocessing=self.preprocessing,
             pixels=self.options.pixels,
             precision=precision,
@@ -104,20 +117,27 @@ class ModuleExtractor:
         UsageError
             If the module's tensors have changed since this object was made.
         """
-        if digest_tensors(_tensors(self.module)) != self.weights:
+        network = tap(self._frozen(), self._layers)
+        self._require_unchanged()  # after copying: else a change in between would go unnoticed
+        return Backbone(network, spec, self.preprocessing)
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> "ModuleExtractor":
+        return self
+
+    def _require_unchanged(self) -> None:
+        if checksum_tensors(_tensors(self.module)) != self._checksum:
             raise UsageError(
                 f"the tensors of module '{self.request.name}' changed after it was given to featx. "
                 "Make a new ModuleExtractor from it."
             )
-        module = self._frozen()
-        return Backbone(tap(module, self._plan(module)), spec, self.preprocessing)
 
     def _frozen(self) -> nn.Module:
         return copy.deepcopy(self.module).cpu().float().eval()
 
-    def _plan(self, module: nn.Module) -> tuple[Layer, ...]:
+    @functools.cached_property
+    def _layers(self) -> tuple[Layer, ...]:
         return plan_layers(
-            module,
+            self._frozen(),
             name=self.request.name,
             layers=self.options.layers,
             pool=self.options.pool,

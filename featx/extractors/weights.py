@@ -2,6 +2,7 @@
 
 import hashlib
 import re
+import zlib
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -14,6 +15,7 @@ from torch.overrides import TorchFunctionMode
 from featx.errors import UsageError, WeightsError
 
 __all__ = [
+    "checksum_tensors",
     "digest_file",
     "digest_tensors",
     "load_tensors",
@@ -49,11 +51,21 @@ def digest_file(path: Path) -> str:
 def digest_tensors(tensors: Mapping[str, Tensor]) -> str:
     """Return the SHA-256 (hexadecimal) of names, types, shapes and values, in the order of the names."""
     digest = hashlib.sha256()
-    for name in sorted(tensors):
-        tensor = tensors[name].detach().cpu().contiguous()
-        digest.update(f"{name}\0{tensor.dtype}\0{tuple(tensor.shape)}\0".encode())
-        digest.update(tensor.reshape(-1).view(torch.uint8).numpy().tobytes())
+    for part in _bytes_of(tensors):
+        digest.update(part)
     return digest.hexdigest()
+
+
+def checksum_tensors(tensors: Mapping[str, Tensor]) -> int:
+    """Return the CRC-32 of what `digest_tensors` digests, in a third of the time: it tells changes, and is no identity.
+
+    The version counters of tensors would cost less, but miss the running statistics of a batch norm, fused optimisers,
+    ``.data`` and arrays that share the memory.
+    """
+    checksum = 0
+    for part in _bytes_of(tensors):
+        checksum = zlib.crc32(part, checksum)
+    return checksum
 
 
 def read_tensors(path: Path) -> dict[str, Tensor]:
@@ -187,6 +199,13 @@ def seeded() -> Iterator[None]:
 def resolve_path(text: str) -> Path:
     """Return the absolute path that ``weights=`` names."""
     return Path(text).expanduser().absolute()
+
+
+def _bytes_of(tensors: Mapping[str, Tensor]) -> Iterator[bytes | memoryview]:
+    for name in sorted(tensors):
+        tensor = tensors[name].detach().cpu().contiguous()
+        yield f"{name}\0{tensor.dtype}\0{tuple(tensor.shape)}\0".encode()
+        yield tensor.reshape(-1).view(torch.uint8).numpy().data
 
 
 class _Versioned(dict[str, Tensor]):

@@ -2,6 +2,7 @@
 
 import copy
 import pickle
+import sys
 
 import pytest
 import torch
@@ -95,22 +96,84 @@ def test_the_users_module_stays_where_it_is(net):
     assert all(parameter.is_cuda for parameter in net.parameters())
 
 
-@pytest.mark.parametrize("name", ["conv.weight", "norm.running_mean", "scale"])
-def test_tensors_that_changed_afterwards_are_refused(net, name):
+def step(net):
+    net(torch.ones(2, 3, 16, 16)).sum().backward()
+    torch.optim.SGD([net.conv.weight], lr=0.1, fused=True).step()
+
+
+CHANGES = {
+    "a parameter": lambda net: net.conv.weight.detach().add_(1),
+    "a buffer that is not persistent": lambda net: net.scale.add_(1),
+    "one value, past torch's counters": lambda net: net.conv.weight.data[0, 0, 0].add_(1e-6),
+    "in an array that shares the memory": lambda net: net.conv.bias.detach().numpy().sort(),
+    "a fused optimiser": step,
+    "the statistics of a forward pass": lambda net: net(torch.ones(2, 3, 16, 16)),
+    "the type": lambda net: net.half(),
+    "another layer": lambda net: setattr(net, "norm", nn.BatchNorm2d(4, affine=False)),
+}
+
+
+@pytest.mark.parametrize("change", CHANGES.values(), ids=CHANGES)
+def test_a_network_that_changed_afterwards_is_neither_identified_nor_run(net, change):
     given = extractor(net)
     spec = given.resolve(precision="float32")
-    with torch.no_grad():
-        dict([*net.named_parameters(), *net.named_buffers()])[name].add_(1)
-    with pytest.raises(UsageError, match=r"tensors of module 'net-v1' changed .*Make a new ModuleExtractor"):
-        given.load(spec)
+    change(net)
+    for asked in (lambda: given.resolve(precision="float32"), lambda: given.load(spec)):
+        with pytest.raises(
+            UsageError, match=r"tensors of module 'net-v1' changed .*Make a new ModuleExtractor"
+        ):
+            asked()
+    assert extractor(net).resolve(precision="float32").fingerprint != spec.fingerprint
 
 
-def test_it_survives_pickle_and_deepcopy(net):
+def test_a_network_that_changed_back_is_the_one_that_was_given(net):
+    given = extractor(net)
+    expected = features(given)
+    state = copy.deepcopy(net.state_dict())
+    net.conv.weight.data.add_(1)
+    net.load_state_dict(state)
+    assert torch.equal(features(given), expected)
+
+
+def test_it_survives_pickle_with_all_its_weights(net):
     given = extractor(net, layer="conv", pool="max")
     expected = features(given)
-    for other in (pickle.loads(pickle.dumps(given)), copy.deepcopy(given)):
-        assert other.resolve(precision="float32") == given.resolve(precision="float32")
-        assert torch.equal(features(other), expected)
+    other = pickle.loads(pickle.dumps(given))
+    assert other.module is not net
+    assert other.resolve(precision="float32") == given.resolve(precision="float32")
+    assert torch.equal(features(other), expected)
+
+
+def test_a_network_that_changed_before_it_was_pickled_is_refused_behind_it(net):
+    given = extractor(net)
+    net.conv.weight.data.add_(1)
+    other = pickle.loads(pickle.dumps(given))
+    with pytest.raises(UsageError, match="changed after it was given"):
+        other.resolve(precision="float32")
+
+
+def test_it_is_never_copied_and_planned_only_once(net, monkeypatch):
+    planned = []
+    real = sys.modules["featx.extractors.module"].plan_layers
+    monkeypatch.setattr(
+        "featx.extractors.module.plan_layers",
+        lambda *given, **named: planned.append(1) or real(*given, **named),
+    )
+    given = extractor(net, layer="conv")
+    assert copy.deepcopy(given) is given
+    features(given)
+    for other in (given, given.with_pixels("fast"), pickle.loads(pickle.dumps(given))):
+        for precision in ("float32", "bfloat16"):
+            features(other, precision)
+    assert len(planned) == 1
+
+
+def test_its_pixels_and_precision_are_not_those_remembered_of_another(net):
+    given = extractor(net)
+    assert [given.resolve(precision=one).pixels for one in ("float32", "float16")] == ["exact", "fast"]
+    fast = given.with_pixels("fast").resolve(precision="float32")
+    assert (fast.pixels, fast.precision) == ("fast", "float32")
+    assert given.resolve(precision="float32").pixels == "exact"
 
 
 def test_several_layers_are_named_in_a_list(net):
