@@ -3,7 +3,7 @@
 import logging
 import os
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -41,15 +41,17 @@ class TimmSource:
         return sorted({*tagged, *(name.split(".")[0] for name in tagged)})
 
     def describe(self, name: str) -> dict[str, Any]:
-        """Return ``n_features``, the ``weights`` there are and those ``on_disk``."""
+        """Return the ``weights`` there are and those ``on_disk``."""
         architecture = name.split(".")[0]
         tags = timm.list_pretrained(architecture)
-        planned = _plan(Request(self.name, name), BackboneOptions())
         return {
-            "n_features": sum(layer.n_features for layer in planned.layers),
             "weights": [tag.partition(".")[2] for tag in tags],
             "on_disk": [tag.partition(".")[2] for tag in tags if _hub_file(tag, download=False) is not None],
         }
+
+    def count_features(self, name: str) -> int:
+        """Return how many features enter the classifier."""
+        return sum(layer.n_features for layer in _plan(Request(self.name, name), BackboneOptions()).layers)
 
     def weights_path(self, request: Request) -> Path | None:
         """Return the file the weights are in; None where they are random or not on this machine yet."""
@@ -59,7 +61,7 @@ class TimmSource:
         return None if options.weights == "none" else resolve_path(options.weights)
 
     def resolve(self, request: Request, *, precision: Precision) -> ExtractorSpec:
-        """Find the full identity; downloads weights that are not on this machine yet."""
+        """Find the full identity, under the name with the tag; downloads weights that are not on this machine yet."""
         options = _options(request)
         plan = _plan(request, options)
         if options.weights == "none":
@@ -67,7 +69,7 @@ class TimmSource:
             weights = digest_tensors(_build(request.name).state_dict())
         else:
             weights = digest_file(_path(request, options))
-        return backbone_spec(
+        spec = backbone_spec(
             request,
             source=self.name,
             weights=weights,
@@ -76,6 +78,7 @@ class TimmSource:
             pixels=options.pixels,
             precision=precision,
         )
+        return replace(spec, name=_tagged(request.name))
 
     def load(self, request: Request, spec: ExtractorSpec) -> Backbone:
         """Build the backbone that `spec` identifies."""
@@ -110,6 +113,12 @@ def _options(request: Request) -> BackboneOptions:
     if options.preset is not None:
         raise UsageError(f"timm/{request.name}: key 'preset' is torchvision's. Name the tag: timm/NAME.TAG")
     return options
+
+
+def _tagged(name: str) -> str:
+    """Return the name with the tag that timm takes where none is given: one network, one name."""
+    config = timm.get_pretrained_cfg(name)
+    return f"{config.architecture}.{config.tag}" if config is not None and config.tag else name
 
 
 def _build(name: str) -> Any:  # an nn.Module with timm's further attributes
@@ -195,5 +204,5 @@ def _hub_file(name: str, *, download: bool) -> Path | None:
     except Exception as error:  # the hub's client leaks several families of errors
         raise WeightsError(
             f"weights of timm/{name} are not on this machine and could not be downloaded "
-            f"({type(error).__name__}). Name a file with weights=PATH."
-        ) from error
+            f"({type(error).__name__}: {next(iter(str(error).splitlines()), '')}). Name a file with weights=PATH."
+        ) from None

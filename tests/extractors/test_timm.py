@@ -2,6 +2,7 @@
 
 import hashlib
 import logging
+import traceback
 
 import numpy as np
 import pytest
@@ -113,9 +114,9 @@ def test_another_size_adapts_the_position_embeddings_as_timm_does(saved):
         close(found, network(images)[0])
 
 
-def test_a_description_counts_what_comes_out():
+def test_a_description_says_weights_and_the_count_is_what_comes_out():
+    assert source.count_features("mobilenetv3_small_050") == 1024
     described = source.describe("mobilenetv3_small_050")
-    assert described["n_features"] == 1024
     assert "lamb_in1k" in described["weights"]
     assert described["on_disk"] == []
 
@@ -124,6 +125,41 @@ def test_names_are_architectures_with_and_without_the_tags_of_their_weights():
     names = source.names()
     assert {"resnet18", "resnet18.a1_in1k"} <= set(names)
     assert names == sorted(set(names))
+
+
+def test_a_name_with_and_without_its_default_tag_is_one_identity(saved):
+    architecture, _, tag = RESNET.partition("/")[2].partition(".")
+    for weights in ("none", saved(RESNET)[1]):
+        given, tagged = (
+            resolve(f"timm/{name}:weights={weights}") for name in (architecture, f"{architecture}.{tag}")
+        )
+        assert given.fingerprint == tagged.fingerprint
+        assert given.name == tagged.name == f"{architecture}.{tag}"
+        assert given.text == f"timm/{architecture}:weights={weights}"
+
+
+def test_another_tag_is_another_identity():
+    tags = timm.list_pretrained("resnet18")
+    assert "resnet18.a1_in1k" in tags
+    names = {resolve(f"timm/{name}:weights=none").name for name in ("resnet18", *tags[:3])}
+    assert names == {"resnet18.a1_in1k", *tags[:3]}
+
+
+def test_published_weights_are_one_identity_with_and_without_the_tag(saved, monkeypatch, tmp_path):
+    from huggingface_hub import constants
+    from safetensors.torch import save_file
+
+    network, _ = saved(RESNET)
+    snapshot = tmp_path / "models--timm--test_resnet.r160_in1k"  # as the hub's client leaves it
+    (snapshot / "refs").mkdir(parents=True)
+    (snapshot / "refs/main").write_text("0" * 40)
+    (snapshot / "snapshots" / ("0" * 40)).mkdir(parents=True)
+    file = snapshot / "snapshots" / ("0" * 40) / "model.safetensors"
+    save_file(network.state_dict(), file)
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path))
+    texts = ("timm/test_resnet", RESNET, f"timm/test_resnet:weights={file}")
+    assert len({resolve(text).fingerprint for text in texts}) == 1
 
 
 def test_random_weights_are_said_loudly_and_are_the_same_every_time(caplog):
@@ -166,5 +202,8 @@ def test_weights_that_cannot_be_fetched_name_the_way_out(monkeypatch, tmp_path):
 
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
     monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path))
-    with pytest.raises(WeightsError, match=r"not on this machine and could not be downloaded.*weights=PATH"):
+    with pytest.raises(
+        WeightsError, match=r"could not be downloaded \(LocalEntryNotFoundError: .*connection.*weights=PATH"
+    ) as caught:
         resolve(RESNET)
+    assert "".join(traceback.format_exception(caught.value)).count("Traceback") == 1
