@@ -224,7 +224,7 @@ class Model:
             raise ModelError(
                 f"{error} The model names them as they were when it was fitted; give another place with "
                 "-x NAME:weights=PATH (in Python: featx.load(path, extractors=...))."
-            ) from error
+            ) from None
         self._check([task.spec for task in tasks])
         done = run(
             table, asked, cache=opened, settings=replace(chosen, precision=precision), progress=progress

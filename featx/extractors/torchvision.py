@@ -55,14 +55,18 @@ class TorchvisionSource:
         return names
 
     def describe(self, name: str) -> dict[str, Any]:
-        """Return ``n_features`` of the default layer, the ``weights`` that exist and those ``on_disk``."""
-        members = list(_members(name))
-        preprocessing = _preprocessing(members[0])
+        """Return the ``weights`` that exist and those ``on_disk``."""
+        members = _members(name)
         return {
-            "n_features": _count_features(_build_on_meta(name, preprocessing), preprocessing),
             "weights": [member.name for member in members],
             "on_disk": [member.name for member in members if _download_path(member).exists()],
         }
+
+    def count_features(self, name: str) -> int:
+        """Return how many channels enter the classifier, which its first parameter tells without a forward pass."""
+        module = _build_on_meta(name, _preprocessing(_members(name)[0]))
+        first = next(module.get_submodule(_classifier(module)).parameters())
+        return first.shape[:2][-1]  # (features,) of a norm; (outputs, features, ...) of a layer
 
     def weights_path(self, request: Request) -> Path | None:
         """Return the file that the request's weights are, or would be, in; None for random weights."""
@@ -208,16 +212,6 @@ def _plan(
     )
 
 
-def _count_features(module: nn.Module, preprocessing: Preprocessing) -> int:
-    """Count the channels that enter the classifier; unlike `_plan` it needs no tracing, which listings would feel."""
-    shapes: list[torch.Size] = []
-    classifier = module.get_submodule(_classifier(module))
-    classifier.register_forward_pre_hook(lambda _, inputs: shapes.append(inputs[0].shape))
-    with torch.inference_mode():
-        module.to("meta")(torch.zeros(1, 3, preprocessing.crop, preprocessing.crop, device="meta"))
-    return shapes[0][1]
-
-
 def _classifier(module: nn.Module) -> str:
     return next(name for name in _CLASSIFIERS if hasattr(module, name))
 
@@ -282,5 +276,5 @@ def _fetch(member: Any) -> Path:
         raise WeightsError(
             f"weights {member} are not on this machine and could not be downloaded from {member.url} ({error}). "
             f"Put the file at '{path}', or name one with weights=PATH."
-        ) from error
+        ) from None  # sixty lines of sockets say no more
     return path

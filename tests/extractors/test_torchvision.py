@@ -7,6 +7,7 @@ import logging
 import subprocess
 import sys
 import threading
+import traceback
 
 import numpy as np
 import pytest
@@ -73,12 +74,21 @@ def test_the_source_names_what_torchvision_lists():
     assert "resnet50" in source.names()
 
 
-def test_a_description_says_length_weights_and_which_are_on_disk(hub):
-    expected = {"n_features": 1024, "weights": ["IMAGENET1K_V1"], "on_disk": []}
+def test_a_description_says_weights_and_which_are_on_disk(hub):
+    expected = {"weights": ["IMAGENET1K_V1"], "on_disk": []}
     assert source.describe(SMALL) == expected
     hub.mkdir(parents=True)
     (hub / MEMBER.url.rpartition("/")[2]).touch()
     assert source.describe(SMALL) == {**expected, "on_disk": ["IMAGENET1K_V1"]}
+
+
+@pytest.mark.parametrize(
+    ("name", "n_features"),
+    [("resnet18", 512), ("squeezenet1_1", 512), ("convnext_tiny", 768), ("vgg11", 25088), ("vit_b_32", 768)],
+)
+def test_features_are_counted_without_a_forward_pass(name, n_features):
+    """Classifiers that begin with a linear layer, a convolution, a norm, and one that takes a flattened map."""
+    assert source.count_features(name) == n_features
 
 
 def test_a_file_is_one_identity_whether_named_or_given_by_path(saved, hub):
@@ -245,9 +255,10 @@ def test_random_weights_leave_the_callers_random_numbers_alone():
 def test_a_download_that_fails_says_where_the_file_belongs(hub, monkeypatch):
     monkeypatch.setattr(MEMBER.value, "url", "http://127.0.0.1:9/small-f707e7126e.pth")
     with pytest.raises(
-        WeightsError, match=r"could not be downloaded from http://127.*weights=PATH"
+        WeightsError, match=r"could not be downloaded from http://127.*Connection refused.*weights=PATH"
     ) as caught:
         resolve(SMALL)
+    assert "".join(traceback.format_exception(caught.value)).count("Traceback") == 1
     assert f"Put the file at '{hub / 'small-f707e7126e.pth'}'" in str(caught.value)
     assert not list(hub.glob("*"))
 
