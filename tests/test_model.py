@@ -119,6 +119,14 @@ def test_a_record_whose_fingerprint_is_not_its_extractor_s_is_refused(model, tmp
         featx.load(tmp_path / "m.featx")
 
 
+@pytest.mark.parametrize("pixels", ["nvjpeg", ["exact"], 3])
+def test_a_record_of_pixels_that_are_none_is_refused(model, tmp_path, pixels):
+    model.record["extractors"][0]["pixels"] = pixels
+    model.save(tmp_path / "m.featx")
+    with pytest.raises(ModelError, match=r"pixels: expected one of exact, fast, got .* Fit it again"):
+        featx.load(tmp_path / "m.featx")
+
+
 def test_other_extractors_are_refused_when_applied(model, images, tmp_path):
     model.save(tmp_path / "m.featx")
     other = featx.load(tmp_path / "m.featx", extractors="color_histogram")

@@ -58,7 +58,7 @@ class OpenCache:
             fingerprint=spec.fingerprint,
             n_features=spec.n_features,
             dtype=np.dtype(spec.dtype),
-            decoder=decoder_versions(spec.pixels),  # type: ignore[arg-type]  # a spec has only these
+            decoder=decoder_versions(spec.pixels),
         )
         return self._stores.setdefault(spec.fingerprint, store)
 

@@ -6,9 +6,10 @@ import re
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field
 from functools import cached_property
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 from featx.errors import UsageError
+from featx.samples import Pixels
 
 __all__ = ["SCHEMA", "ExtractorSpec", "Precision", "Request", "parse", "to_text"]
 
@@ -74,8 +75,8 @@ class ExtractorSpec:
         Resize, crop, interpolation, mean and standard deviation: the geometry and scale of the input.
     decode : mapping
         The decode policy, see `featx.samples.DECODE_POLICY`.
-    pixels : str
-        Which decoder and resize produced the pixels: ``exact`` or ``fast``.
+    pixels : {"exact", "fast"}
+        Which decoder and resize produced the pixels.
     precision : str
         Number format of the forward pass: ``float32``, ``float16`` or ``bfloat16``.
     parameters : mapping
@@ -101,7 +102,7 @@ class ExtractorSpec:
     pool: str
     preprocessing: Mapping[str, Any]
     decode: Mapping[str, Any]
-    pixels: str
+    pixels: Pixels
     precision: str
     parameters: Mapping[str, Any] = field(default_factory=dict)
     schema: int = SCHEMA
@@ -138,7 +139,13 @@ class ExtractorSpec:
         ------
         TypeError, KeyError
             If a field is missing or unknown.
+        ValueError
+            If it names pixels that this featx cannot produce.
         """
+        if values["pixels"] not in get_args(Pixels):
+            raise ValueError(
+                f"pixels: expected one of {', '.join(get_args(Pixels))}, got {values['pixels']!r}"
+            )
         return cls(**{**values, "layer": tuple(values["layer"])})
 
 

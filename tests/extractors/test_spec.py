@@ -181,6 +181,12 @@ def test_a_spec_with_missing_or_unknown_fields_is_not_read(values, error):
         ExtractorSpec.from_json(values)
 
 
+@pytest.mark.parametrize("pixels", ["nvjpeg", "", None, ["exact"]])
+def test_a_spec_of_pixels_that_are_none_is_not_read(pixels):
+    with pytest.raises(ValueError, match=r"pixels: expected one of exact, fast, got"):
+        ExtractorSpec.from_json({**SPEC.to_json(), "pixels": pixels})
+
+
 def test_a_value_that_json_cannot_hold_is_never_hashed_by_its_repr():
     with pytest.raises(TypeError, match="not JSON serializable"):
         _ = replace(SPEC, parameters={"function": len}).fingerprint
