@@ -106,7 +106,8 @@ def fit(
         "task": recipe.task,
         "head": recipe.name,
         "best_params": {name: _plain(value) for name, value in found.best_params.items()},
-        "classes": [_plain(value) for value in evaluation.classes],
+        # Of the fitted head, not of the evaluation: a class may be in the test rows only.
+        "classes": np.asarray(getattr(found.estimator, "classes_", [])).tolist(),
         "extractors": [spec.to_json() | {"fingerprint": spec.fingerprint} for spec in features.specs],
         "n_samples": len(features.y),
         "n_features": features.X.shape[1],

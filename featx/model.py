@@ -326,6 +326,7 @@ def load(path: str | os.PathLike[str], *, extractors: Any = None) -> Model:
         expected = sum(spec.n_features for spec in specs)
         texts = [spec.text for spec in specs]
         task, name = str(record["task"]), str(record["head"])
+        classes = list(record["classes"])
         found = [spec.fingerprint for spec in specs]
         if task not in ("classification", "regression"):
             raise ValueError(f"task {task!r}")
@@ -338,6 +339,11 @@ def load(path: str | os.PathLike[str], *, extractors: Any = None) -> Model:
     if getattr(head, "n_features_in_", expected) != expected:
         raise ModelError(
             f"'{path}': the head takes {head.n_features_in_} features, its extractors give {expected}. Fit it again."
+        )
+    known = np.asarray(getattr(head, "classes_", [])).tolist()
+    if known != classes:
+        raise ModelError(
+            f"'{path}': the head's {len(known)} classes are not the {len(classes)} that its record names. Fit it again."
         )
     asked: Any
     if extractors is not None:

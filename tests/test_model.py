@@ -3,6 +3,7 @@ import zipfile
 from dataclasses import replace
 
 import numpy as np
+import pyarrow as pa
 import pytest
 import torch
 from sklearn.linear_model import LogisticRegression
@@ -117,6 +118,37 @@ def test_a_record_whose_fingerprint_is_not_its_extractor_s_is_refused(model, tmp
     model.save(tmp_path / "m.featx")
     with pytest.raises(ModelError, match="fingerprint"):
         featx.load(tmp_path / "m.featx")
+
+
+@pytest.mark.parametrize("classes", [["dark", "bright"], ["bright"], [], ["bright", 2]])
+def test_a_record_whose_classes_are_not_the_head_s_is_refused(model, tmp_path, classes):
+    model.record["classes"] = classes
+    model.save(tmp_path / "m.featx")
+    with pytest.raises(ModelError, match=rf"the head's 2 classes are not the {len(classes)} that its record"):
+        featx.load(tmp_path / "m.featx")
+
+
+@pytest.mark.parametrize("classes", [None, 2])
+def test_a_record_without_a_list_of_classes_is_refused(model, tmp_path, classes):
+    model.record["classes"] = classes
+    model.save(tmp_path / "m.featx")
+    with pytest.raises(ModelError, match=r"model.json is not what featx writes .* Fit it again"):
+        featx.load(tmp_path / "m.featx")
+
+
+@pytest.mark.parametrize("kind", [str, int, float])
+def test_a_class_that_only_test_rows_have_is_none_of_a_saved_model(images, kind, tmp_path):
+    names = [*[1] * 10, 3, 3, *[2] * 10, 3, 3]
+    split = ["train"] * 10 + ["test"] * 2 + ["train"] * 10 + ["test"] * 2
+    table = replace(
+        featx.read_samples(images, labels=[kind(name) for name in names]),
+        split_column=pa.array(split).dictionary_encode(),
+    )
+    fitted = featx.fit(table, "pixels", head=LogisticRegression())
+    fitted.save(tmp_path / "m.featx")
+    loaded = featx.load(tmp_path / "m.featx")
+    assert loaded.record["classes"] == loaded.classes_.tolist() == fitted.classes_.tolist()
+    assert len(loaded.classes_) == 2
 
 
 @pytest.mark.parametrize("pixels", ["nvjpeg", ["exact"], 3])
