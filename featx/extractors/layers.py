@@ -169,15 +169,24 @@ def _nodes(module: nn.Module, name: str, layers: Sequence[str], classifier: str 
         ) from error
     for layer in layers:
         if not any(node == layer or node.startswith(f"{layer}.") for node in known):
-            modules = {node.rsplit(".", depth)[0] for node in known for depth in range(node.count(".") + 1)}
-            close = difflib.get_close_matches(layer, modules, n=4, cutoff=0.4)
-            hint = (
-                f"Did you mean {', '.join(close)}?"
-                if close
-                else f"The last ones are {', '.join(known[-4:])}."
+            raise UsageError(
+                f"{name}: has no layer {layer!r}. {_suggestion(module, layer, known, classifier)}"
             )
-            raise UsageError(f"{name}: has no layer {layer!r}. {hint}")
     return list(layers)
+
+
+def _suggestion(module: nn.Module, layer: str, known: Sequence[str], classifier: str | None) -> str:
+    modules = {node.rsplit(".", depth)[0] for node in known for depth in range(node.count(".") + 1)}
+    # Less alike, and "layer4" would mean "classifier" where an architecture has no such name.
+    close = difflib.get_close_matches(layer, modules, n=4, cutoff=0.7)
+    if close:
+        return f"Did you mean {', '.join(close)}?"
+    parts = ", ".join(child for child, _ in module.named_children()) or "no parts"
+    stages = dict.fromkeys(
+        ".".join(node.split(".")[:2]) for node in known if node.split(".")[0] != classifier
+    )
+    where = f"before {classifier} come" if classifier else "the last are"
+    return f"It consists of {parts}; {where} {', '.join([*stages][-6:])}."
 
 
 def _input_of(module: nn.Module, classifier: str) -> str:

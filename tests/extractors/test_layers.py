@@ -139,9 +139,40 @@ def test_an_unknown_layer_answers_with_close_matches(small, layer, guess):
         plan(small, layer)
 
 
-def test_an_unknown_layer_that_resembles_none_answers_with_the_last_ones(small):
-    with pytest.raises(UsageError, match=r"has no layer 'zzzzzz'. The last ones are .*fc"):
-        plan(small, "zzzzzz")
+@pytest.mark.parametrize(
+    ("classifier", "hint"),
+    [
+        (None, r"the last are body\.0, body\.1, body\.2, pool, flatten, fc\.$"),
+        ("fc", r"before fc come stem, body\.0, body\.1, body\.2, pool, flatten\.$"),
+    ],
+)
+def test_an_unknown_layer_that_resembles_none_answers_with_what_there_is(small, classifier, hint):
+    with pytest.raises(UsageError, match=rf"'zzzzzz'\. It consists of stem, body, pool, fc; {hint}"):
+        plan(small, "zzzzzz", classifier=classifier)
+
+
+@pytest.mark.parametrize(
+    ("architecture", "classifier", "hint"),
+    [
+        ("mobilenet_v2", "classifier", r"before classifier come .*features\.17, features\.18, .*flatten\.$"),
+        ("resnet18", "fc", r"layer3, layer4, avgpool, fc; before fc come .*layer4\.1, avgpool, flatten\.$"),
+        (
+            "densenet121",
+            "classifier",
+            r"before classifier come .*features\.denseblock4, features\.norm5, .*flatten\.$",
+        ),
+        (
+            "vit_b_32",
+            "heads",
+            r"conv_proj, encoder, heads; before heads come .*encoder\.layers, encoder\.ln, ",
+        ),
+    ],
+)
+def test_a_layer_of_another_architecture_answers_with_the_stages_of_this_one(architecture, classifier, hint):
+    network = models.get_model(architecture).eval().to("meta")
+    wrong = "layer4" if architecture != "resnet18" else "features.18"
+    with pytest.raises(UsageError, match=rf"has no layer '{wrong}'\. It consists of .*{hint}"):
+        plan_layers(network, name="x", layers=[wrong], pool=None, crop=224, classifier=classifier)
 
 
 def test_an_unknown_pool_lists_the_choices(small):
