@@ -2,6 +2,7 @@
 
 from featx.engine.estimate import Estimate, estimate
 from featx.engine.identify import identify, read_extractors
+from featx.engine.listing import describe
 from featx.engine.outcome import Failure, Outcome, Progress, Run
 from featx.engine.plan import OpenCache
 from featx.engine.run import look_up, run
@@ -17,6 +18,7 @@ __all__ = [
     "Run",
     "Settings",
     "SettingsKeywords",
+    "describe",
     "estimate",
     "identify",
     "look_up",

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from featx.extractors.descriptor_source import DescriptorExtractor
     from featx.extractors.module import ModuleExtractor
 
-__all__ = ["identify", "load", "package_versions", "read_extractors"]
+__all__ = ["identify", "load", "package_versions", "read_extractors", "rules"]
 
 _RACY_SECONDS = 2.0
 _EXPECTED = "a text such as 'resnet50' or 'resnet50+hog', a list of these, or a ModuleExtractor"
@@ -98,7 +98,7 @@ def identify(
             "precision": precision,
             "machine": machine_facts(),
             "packages": package_versions(),
-            "rules": _rules(),
+            "rules": rules(),
         },
         sort_keys=True,
     )
@@ -156,7 +156,7 @@ def _stat(path: str | None) -> list[int] | None:
 
 
 @functools.cache
-def _rules() -> str:
+def rules() -> str:
     """Return what tells this featx's own rules from another's, also where its version stays the same."""
     rooms = [Path(__file__).parents[1] / room for room in ("extractors", "samples")]
     files = sorted(path for room in rooms for path in room.glob("*.py"))

@@ -42,12 +42,15 @@ class DescriptorSource:
         return list(DESCRIPTORS)
 
     def describe(self, name: str) -> dict[str, Any]:
-        """Return ``n_features``, ``summary`` and the ``parameters`` with their defaults."""
+        """Return ``summary`` and the ``parameters`` with their defaults."""
         return {
-            "n_features": n_features(name),
             "summary": DESCRIPTORS[name].summary,
             "parameters": dict(DESCRIPTORS[name].parameters),
         }
+
+    def count_features(self, name: str) -> int:
+        """Return the length of the descriptor with its default parameters."""
+        return n_features(name)
 
     def weights_path(self, request: Request) -> Path | None:
         """Return None: a descriptor has no weights."""

@@ -30,7 +30,10 @@ class Source(Protocol):
         """Return the names it can resolve."""
 
     def describe(self, name: str) -> dict[str, Any]:
-        """Return ``n_features``, ``weights`` and ``on_disk`` of one name, for listings."""
+        """Return ``weights`` and ``on_disk`` of one name, for listings."""
+
+    def count_features(self, name: str) -> int:
+        """Return the length of a vector of one name, its keys left out; for listings, which remember it."""
 
     def weights_path(self, request: Request) -> Path | None:
         """Return the file the weights are in, or None; its stat tells when an identity must be found anew."""

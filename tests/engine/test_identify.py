@@ -142,6 +142,6 @@ def test_another_rule_of_featx_itself_is_not_answered_from_a_hint(monkeypatch):
         "featx.extractors.descriptor_source.DESCRIPTORS",
         {**DESCRIPTORS, "hog": replace(descriptor, version=descriptor.version + 1)},
     )
-    monkeypatch.setattr(MODULE, "_rules", lambda: "other sources")
+    monkeypatch.setattr(MODULE, "rules", lambda: "other sources")
     after = identify(asked, device="cpu", precision="float32", hints=hints)
     assert after.fingerprint != before.fingerprint

@@ -25,7 +25,7 @@ def test_each_descriptor_gives_the_vector_its_identity_promises(name):
     extractor = source.load(parse(name)[0], spec)
     vector = extractor.prepare(PHOTO)
     assert vector.dtype == np.float32
-    assert vector.shape == (spec.n_features,) == (source.describe(name)["n_features"],)
+    assert vector.shape == (spec.n_features,) == (source.count_features(name),)
     assert np.array_equal(vector, compute(name, PHOTO))
 
 

@@ -110,7 +110,10 @@ ACME = """
             return ["mean_colour"]
 
         def describe(self, name):
-            return {"n_features": 3, "weights": [], "on_disk": []}
+            return {"weights": [], "on_disk": []}
+
+        def count_features(self, name):
+            return 3
 
         def weights_path(self, request):
             return None

@@ -76,7 +76,7 @@ def test_the_promised_feature_count_is_what_the_classifier_takes(name, any_file)
         module for module in classifier_of(network).modules() if isinstance(module, nn.Linear | nn.Conv2d)
     )
     expected = first.in_features if isinstance(first, nn.Linear) else first.in_channels
-    assert source.describe(name)["n_features"] == expected
+    assert source.count_features(name) == expected
     assert resolve(name, any_file).n_features == expected
 
 
