@@ -21,10 +21,10 @@ from featx.engine import (
     run,
 )
 from featx.engine.plan import open_tasks
-from featx.engine.runtime import PrecisionChoice, choose_device, supports
+from featx.engine.runtime import choose_device, supports
 from featx.errors import ModelError, UsageError, WeightsError
 from featx.evaluation import Evaluation, score_predictions
-from featx.extractors.spec import ExtractorSpec
+from featx.extractors.spec import ExtractorSpec, Precision
 from featx.samples import read_samples
 
 if TYPE_CHECKING:
@@ -98,6 +98,12 @@ class Model:
         classes = getattr(self.head_, "classes_", None)
         return None if classes is None else np.asarray(classes)
 
+    @property
+    def precision(self) -> Precision:
+        """Number format of the features; where only some extractors compute in half precision, theirs."""
+        half: list[Precision] = ["float16", "bfloat16"]
+        return next((one for one in half if one in {spec.precision for spec in self.specs}), "float32")
+
     def predict(
         self,
         samples: Any,
@@ -114,7 +120,7 @@ class Model:
         cache : path, optional
             Folder that keeps the vectors; None keeps them in memory only.
         **settings
-            Fields of `featx.engine.Settings`, but for precision, which is the model's.
+            Fields of `featx.engine.Settings`; the precision is the model's own.
 
         Returns
         -------
@@ -212,8 +218,11 @@ class Model:
                 f"the head {self.record['head']} has no probabilities. Ask for labels only, or fit another head, "
                 "such as logreg."
             )
-        if settings.get("precision", "auto") != "auto":
-            raise UsageError("precision: a model is applied in the precision it was fitted in. Leave it out.")
+        if settings.get("precision", "auto") not in ("auto", self.precision):
+            raise UsageError(
+                f"precision: a model is applied in its own precision, here {self.precision}, got "
+                f"{settings['precision']!r}. Leave it out, or fit again."
+            )
         table = read_samples(samples)
         chosen = Settings(**settings)
         asked, precision = self._applied(chosen.device)
@@ -264,21 +273,18 @@ class Model:
                 truth=table.y,
             )
 
-    def _applied(self, device: str) -> "tuple[list[Request | ModuleExtractor], PrecisionChoice]":
+    def _applied(self, device: str) -> "tuple[list[Request | ModuleExtractor], Precision]":
         """Return the extractors as they can run here, and in which precision."""
-        precisions: list[PrecisionChoice] = ["float16", "bfloat16"]
-        half = next((one for one in precisions if one in {spec.precision for spec in self.specs}), None)
-        if half is None:
-            return list(self._asked), "float32"
-        if supports(half, device=choose_device(device)):
-            return list(self._asked), half
+        own = self.precision
+        if own == "float32" or supports(own, device=choose_device(device)):
+            return list(self._asked), own
         _log.warning(
             "the model was fitted on features in %s, which this hardware does not compute; applying it in float32",
-            half,
+            own,
         )
         # The pixels stay those of the fit, whatever float32 would choose by default.
         return [
-            asked.with_pixels(spec.pixels) if spec.precision == half else asked
+            asked.with_pixels(spec.pixels) if spec.precision == own else asked
             for asked, spec in zip(self._asked, self.specs, strict=True)
         ], "float32"
 

@@ -199,8 +199,11 @@ def test_half_precision_that_the_hardware_lacks_becomes_float32_and_is_said(
 
 
 def test_precision_is_the_model_s_own(model, images):
-    with pytest.raises(UsageError, match="precision"):
-        model.predict(images, precision="float32")
+    assert model.precision == "float32"
+    expected = model.predict(images).tolist()
+    assert model.predict(images, precision="float32").tolist() == expected
+    with pytest.raises(UsageError, match="applied in its own precision, here float32, got 'bfloat16'"):
+        model.predict(images, precision="bfloat16")
 
 
 def test_regression_predicts_numbers(images):

@@ -31,7 +31,8 @@ def list_cache(
     screen = Screen(as_json=as_json, quiet=quiet, verbose=verbose)
     from featx.cache import list_extractors
 
-    found = list_extractors(options.cache_directory(cache))
+    directory = options.existing_cache(cache)
+    found = list_extractors(directory)
     values = [
         {
             "name": one.name,
@@ -62,7 +63,6 @@ def list_cache(
         for one in found
     ]
     header = ["extractor", "fingerprint", "vectors", "features", "type", "shards", "size", "last published"]
-    directory = options.cache_directory(cache)
     text = columns(rows, header=header) if rows else f"nothing in '{directory}'"
     for one in found:
         if one.problem:
@@ -87,7 +87,7 @@ def verify_cache(
     screen = Screen(as_json=as_json, quiet=quiet, verbose=verbose)
     from featx.cache import verify
 
-    report = verify(options.cache_directory(cache), repair=repair)
+    report = verify(options.existing_cache(cache), repair=repair)
     for problem in report.problems:
         screen.remark(f"{'removed' if problem.removed else 'broken'}: {problem.message}")
     for note in report.notes:
@@ -142,7 +142,7 @@ def prune_cache(
 
     if older_than is not None and not older_than >= 0:
         raise UsageError(f"--older-than: expected a number of days from 0, got {older_than}.")
-    report = prune(options.cache_directory(cache), older_than_days=older_than, dry_run=dry_run)
+    report = prune(options.existing_cache(cache), older_than_days=older_than, dry_run=dry_run)
     for path in report.removed:
         screen.remark(f"{'would remove' if dry_run else 'removed'} {path}")
     for problem in report.problems:
@@ -188,14 +188,14 @@ def export_cache(
     found = look_up(
         read_samples(data),
         read_extractors(options.one_extractor(extractors)),
-        cache=options.cache_directory(cache),
-        settings=Settings(device=device, precision=precision, on_error="record"),  # type: ignore[arg-type]
+        cache=options.existing_cache(cache),
+        settings=Settings(device=device, precision=precision, on_error="record"),
     )
     failed = len(found.failures)
     missing = len(found.table) - len(found.good) - failed
     if missing:
         raise CacheError(
-            f"{missing} of {len(found.table)} samples have no vector in '{options.cache_directory(cache)}'. "
+            f"{missing} of {len(found.table)} samples have no vector in '{options.existing_cache(cache)}'. "
             "Run featx extract with the same DATA and -x first."
         )
     write_features(found, out)

@@ -23,6 +23,16 @@ def demo(
     directory: Annotated[
         Path, typer.Option("--directory", metavar="DIR", help="Where images, cache and model are put.")
     ] = Path("featx-demo"),
+    cache: Annotated[
+        Path | None,
+        typer.Option(
+            "--cache",
+            metavar="DIR",
+            help="Where the demo's vectors are kept. Default: cache in its own directory.",
+            rich_help_panel=options.COMMON,
+            show_default=False,
+        ),
+    ] = None,
     as_json: options.Json = False,
     verbose: options.Verbose = 0,
     quiet: options.Quiet = False,
@@ -33,8 +43,8 @@ def demo(
     """
     screen = Screen(as_json=as_json, quiet=quiet, verbose=verbose)
     digits, new = directory / "digits", directory / "new"
-    _write_digits(digits, new)
     model = directory / "digits.featx"
+    vectors = options.cache_directory(cache or directory / "cache")
     commands = [
         ["extract", str(digits), "-x", "hog", "-x", "pixels"],
         ["fit", str(digits), "-x", "hog", "--head", "logreg", "--cv", "3"],
@@ -43,7 +53,8 @@ def demo(
         ["predict", str(model), str(new), "--out", str(directory / "predictions.csv")],
         ["extract", str(digits), "-x", "hog", "-x", "pixels"],
     ]
-    typed = [shlex.join(["featx", *command, "--cache", str(directory / "cache")]) for command in commands]
+    typed = [shlex.join(["featx", *command, "--cache", str(vectors)]) for command in commands]
+    _write_digits(digits, new)
     results = []
     for line in typed:
         screen.remark(f"\n$ {line}")
@@ -86,4 +97,6 @@ def _write_digits(digits: Path, new: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         grey = np.asarray(data.images[index] * (255 / 16), np.uint8)  # scikit-learn's pixels run from 0 to 16
         image = Image.fromarray(grey).resize((_SIDE_PIXELS, _SIDE_PIXELS), Image.Resampling.BICUBIC)
-        image.save(path)
+        temporary = path.with_name(f".{path.name}")  # hidden, so never a sample of its own
+        image.save(temporary)
+        temporary.replace(path)

@@ -50,11 +50,18 @@ def extract(
     if export is not None:
         options.one_extractor(extractors)
         options.check_out(export)
-    from featx.engine import estimate, read_extractors, run
+    from featx.engine import Settings, estimate, read_extractors, run
     from featx.samples import read_samples
 
-    chosen = options.settings(
-        device, runtime, precision, batch_size, workers, on_error, max_error_rate, stall_seconds
+    chosen = Settings(
+        device=device,
+        runtime=runtime,
+        precision=precision,
+        batch_size=batch_size,
+        workers=workers,
+        on_error=on_error,
+        max_error_rate=max_error_rate,
+        stall_seconds=stall_seconds,
     )
     asked = read_extractors(extractors)
     table = read_samples(data)

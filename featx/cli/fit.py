@@ -1,14 +1,14 @@
 """``featx fit``: estimate, search, fit on all, save."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
 from featx.cli import options
 from featx.cli.extract import telling_failures
 from featx.cli.show import Screen, columns
-from featx.errors import ModelError, UsageError
+from featx.errors import ModelError
 
 if TYPE_CHECKING:
     from featx.model import Model
@@ -31,8 +31,8 @@ def fit(
         typer.Option("--out", metavar="M.featx", help="Where the fitted model is saved.", show_default=False),
     ] = None,
     class_weight: Annotated[
-        str | None,
-        typer.Option("--class-weight", help="'balanced', for heads that have it.", show_default=False),
+        Literal["balanced"] | None,
+        typer.Option("--class-weight", help="For heads that have it.", show_default=False),
     ] = None,
     random_state: Annotated[int, typer.Option("--random-state", help="Seed of folds and head.")] = 0,
     jobs: Annotated[int, typer.Option("--jobs", help="Processes of the search; -1 for one per core.")] = -1,
@@ -54,14 +54,20 @@ def fit(
     Example: featx fit photos/ -x mobilenet_v2 --head logreg --cv 5 --out photos.featx
     """
     screen = Screen(as_json=as_json, quiet=quiet, verbose=verbose)
-    chosen = options.settings(
-        device, runtime, precision, batch_size, workers, on_error, max_error_rate, stall_seconds
-    )
-    if class_weight not in (None, "balanced"):
-        raise UsageError(f"--class-weight: expected balanced, got {class_weight!r}.")
     options.check_out(out)
     from featx import fitting
+    from featx.engine import Settings
 
+    chosen = Settings(
+        device=device,
+        runtime=runtime,
+        precision=precision,
+        batch_size=batch_size,
+        workers=workers,
+        on_error=on_error,
+        max_error_rate=max_error_rate,
+        stall_seconds=stall_seconds,
+    )
     with telling_failures(screen), screen.progress() as progress:
         fitted = fitting.fit(
             data,

@@ -1,6 +1,7 @@
 """``featx list``: what can be named."""
 
 import fnmatch
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -25,6 +26,17 @@ Pattern = Annotated[
         show_default=False,
     ),
 ]
+Cache = Annotated[
+    Path | None,
+    typer.Option(
+        "--cache",
+        metavar="DIR",
+        help="Where feature counts of backbones and descriptors are remembered, if it is there. "
+        "Default: $FEATX_CACHE, else ./cache.",
+        rich_help_panel=options.COMMON,
+        show_default=False,
+    ),
+]
 
 
 @app.command("backbones")
@@ -33,6 +45,7 @@ def list_backbones(
     source: Annotated[
         str, typer.Option("--source", help="torchvision, timm, or another installed source.")
     ] = "torchvision",
+    cache: Cache = None,
     as_json: options.Json = False,
     verbose: options.Verbose = 0,
     quiet: options.Quiet = False,
@@ -42,11 +55,13 @@ def list_backbones(
     Example: featx list backbones 'resnet*'
     """
     screen = Screen(as_json=as_json, quiet=quiet, verbose=verbose)
+    from featx.engine import describe
     from featx.extractors.registry import load_source
 
-    found = load_source(source)
+    names = _matching(load_source(source).names(), pattern)
     prefix = "" if source == "torchvision" else f"{source}/"
-    described = {prefix + name: found.describe(name) for name in _matching(found.names(), pattern)}
+    found = describe(source, names, cache=options.cache_directory(cache))
+    described = {prefix + name: one for name, one in found.items()}
     rows = [
         [
             name,
@@ -64,6 +79,7 @@ def list_backbones(
 @app.command("descriptors")
 def list_descriptors(
     pattern: Pattern = None,
+    cache: Cache = None,
     as_json: options.Json = False,
     verbose: options.Verbose = 0,
     quiet: options.Quiet = False,
@@ -73,12 +89,11 @@ def list_descriptors(
     Example: featx list descriptors
     """
     screen = Screen(as_json=as_json, quiet=quiet, verbose=verbose)
+    from featx.engine import describe
     from featx.extractors.registry import load_source
 
-    found = load_source("descriptor")
-    described: dict[str, dict[str, Any]] = {
-        name: found.describe(name) for name in _matching(found.names(), pattern)
-    }
+    names = _matching(load_source("descriptor").names(), pattern)
+    described = describe("descriptor", names, cache=options.cache_directory(cache))
     rows = [
         [
             name,
@@ -97,6 +112,7 @@ def list_descriptors(
 @app.command("heads")
 def list_heads(
     pattern: Pattern = None,
+    cache: Cache = None,
     as_json: options.Json = False,
     verbose: options.Verbose = 0,
     quiet: options.Quiet = False,
@@ -106,6 +122,7 @@ def list_heads(
     Example: featx list heads
     """
     screen = Screen(as_json=as_json, quiet=quiet, verbose=verbose)
+    options.cache_directory(cache)
     from featx.evaluation import head_names, load_head
 
     heads: dict[str, dict[str, Any]] = {}

@@ -2,16 +2,14 @@
 
 import os
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated, Literal
 
 import typer
 
 from featx.errors import UsageError
 
-if TYPE_CHECKING:
-    from featx.engine import Settings
-
 __all__ = [
+    "COMMON",
     "BatchSize",
     "CacheDirectory",
     "Data",
@@ -19,6 +17,7 @@ __all__ = [
     "Extractors",
     "Json",
     "MaxErrorRate",
+    "ModelPrecision",
     "OnErrorOption",
     "Precision",
     "Quiet",
@@ -28,12 +27,12 @@ __all__ = [
     "Workers",
     "cache_directory",
     "check_out",
+    "existing_cache",
     "one_extractor",
-    "settings",
 ]
 
 _RUN = "How the run goes about its work"
-_COMMON = "Common to all commands"
+COMMON = "Common to all commands"
 
 Data = Annotated[
     str,
@@ -56,16 +55,14 @@ Extractors = Annotated[
     ),
 ]
 Json = Annotated[
-    bool, typer.Option("--json", help="One JSON object on standard output.", rich_help_panel=_COMMON)
+    bool, typer.Option("--json", help="One JSON object on standard output.", rich_help_panel=COMMON)
 ]
 Verbose = Annotated[
     int,
-    typer.Option(
-        "-v", "--verbose", count=True, help="Say more.", rich_help_panel=_COMMON, show_default=False
-    ),
+    typer.Option("-v", "--verbose", count=True, help="Say more.", rich_help_panel=COMMON, show_default=False),
 ]
 Quiet = Annotated[
-    bool, typer.Option("-q", "--quiet", help="Only results and errors.", rich_help_panel=_COMMON)
+    bool, typer.Option("-q", "--quiet", help="Only results and errors.", rich_help_panel=COMMON)
 ]
 CacheDirectory = Annotated[
     Path | None,
@@ -73,19 +70,30 @@ CacheDirectory = Annotated[
         "--cache",
         metavar="DIR",
         help="Where vectors are kept. Default: $FEATX_CACHE, else ./cache.",
-        rich_help_panel=_COMMON,
+        rich_help_panel=COMMON,
         show_default=False,
     ),
 ]
 Device = Annotated[
     str, typer.Option("--device", help="auto, cpu, mps, cuda or cuda:N.", rich_help_panel=_RUN)
 ]
-Runtime = Annotated[str, typer.Option("--runtime", help="auto or torch.", rich_help_panel=_RUN)]
+Runtime = Annotated[
+    Literal["auto", "torch"], typer.Option("--runtime", help="What runs backbones.", rich_help_panel=_RUN)
+]
+_Precision = Literal["auto", "float32", "float16", "bfloat16"]
 Precision = Annotated[
-    str,
+    _Precision,
     typer.Option(
         "--precision",
-        help="auto, float32, float16 or bfloat16. auto is float16 on CUDA, bfloat16 on a CPU with AMX, else float32.",
+        help="Number format of the forward pass. auto: float16 on CUDA, bfloat16 on a CPU with AMX, else float32.",
+        rich_help_panel=_RUN,
+    ),
+]
+ModelPrecision = Annotated[
+    _Precision,
+    typer.Option(
+        "--precision",
+        help="auto or the model's own, which is the same: a model is applied in no other precision.",
         rich_help_panel=_RUN,
     ),
 ]
@@ -108,7 +116,7 @@ Workers = Annotated[
     ),
 ]
 OnErrorOption = Annotated[
-    str,
+    Literal["raise", "record"],
     typer.Option(
         "--on-error",
         help="record: leave samples that fail out and say why; raise: stop at the first.",
@@ -139,11 +147,28 @@ def cache_directory(given: Path | None) -> Path:
     Raises
     ------
     UsageError
-        If it is a file.
+        If it is a file, or in one.
     """
     directory = given if given is not None else Path(os.environ.get("FEATX_CACHE") or "cache")
-    if directory.exists() and not directory.is_dir():
-        raise UsageError(f"--cache: expected a folder, got the file '{directory}'. Name another.")
+    existing = next(path for path in (directory, *directory.parents) if path.exists())
+    if not existing.is_dir():
+        raise UsageError(f"cache '{directory}': expected a folder, but '{existing}' is a file. Name another.")
+    return directory
+
+
+def existing_cache(given: Path | None) -> Path:
+    """Return the cache folder, as `cache_directory` does, to read from.
+
+    Raises
+    ------
+    UsageError
+        If it was named and is not there; the default one may not be there yet, and is empty then.
+    """
+    directory = cache_directory(given)
+    if not directory.exists() and (given is not None or os.environ.get("FEATX_CACHE")):
+        raise UsageError(
+            f"there is no cache '{directory}'. Check --cache or $FEATX_CACHE; featx extract makes a cache."
+        )
     return directory
 
 
@@ -175,28 +200,3 @@ def one_extractor(texts: list[str]) -> str:
             f"expected one -x here, got {len(texts)}. To fuse extractors write -x '{'+'.join(texts)}'."
         )
     return texts[0]
-
-
-def settings(
-    device: str,
-    runtime: str,
-    precision: str,
-    batch_size: int | None,
-    workers: int | None,
-    on_error: str,
-    max_error_rate: float,
-    stall_seconds: float,
-) -> "Settings":
-    """Gather a run's options; what the choices are is checked where they are used."""
-    from featx.engine import Settings
-
-    return Settings(
-        device=device,
-        runtime=runtime,  # type: ignore[arg-type]
-        precision=precision,  # type: ignore[arg-type]
-        batch_size=batch_size,
-        workers=workers,
-        on_error=on_error,  # type: ignore[arg-type]
-        max_error_rate=max_error_rate,
-        stall_seconds=stall_seconds,
-    )

@@ -43,6 +43,7 @@ def predict(
     ] = None,
     device: options.Device = "auto",
     runtime: options.Runtime = "auto",
+    precision: options.ModelPrecision = "auto",
     batch_size: options.BatchSize = None,
     workers: options.Workers = None,
     on_error: options.OnErrorOption = "record",
@@ -55,23 +56,32 @@ def predict(
 ) -> None:
     """Label new samples; where DATA has labels, score the predictions too.
 
-    Precision is the model's. DATA may also be a single image.
+    DATA may also be a single image.
 
     Example: featx predict photos.featx new/ --out predictions.csv --proba
     """
     screen = Screen(as_json=as_json, quiet=quiet, verbose=verbose)
-    chosen = options.settings(
-        device, runtime, "auto", batch_size, workers, on_error, max_error_rate, stall_seconds
-    )
     options.check_out(out)
+    directory = options.cache_directory(cache)
+    from featx.engine import Settings
     from featx.model import load
 
+    chosen = Settings(
+        device=device,
+        runtime=runtime,
+        precision=precision,
+        batch_size=batch_size,
+        workers=workers,
+        on_error=on_error,
+        max_error_rate=max_error_rate,
+        stall_seconds=stall_seconds,
+    )
     fitted = load(model, extractors=extractor)
     with telling_failures(screen), screen.progress() as progress:
         parts, failures = fitted.predict_stream(
             data,
             probabilities=proba,
-            cache=options.cache_directory(cache),
+            cache=directory,
             progress=progress,
             **vars(chosen),
         )

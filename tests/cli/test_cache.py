@@ -1,7 +1,7 @@
 import h5py
 import pytest
 
-from featx.errors import CacheError
+from featx.errors import CacheError, UsageError
 
 
 @pytest.fixture
@@ -17,10 +17,21 @@ def test_list_shows_what_the_cache_holds(command, shard):
     assert one["size_bytes"] >= shard.stat().st_size
 
 
-def test_an_empty_cache_is_clean_and_lists_nothing(command):
+@pytest.mark.parametrize("given", ["the default that is not there yet", "an empty folder"])
+def test_an_empty_cache_is_clean_and_lists_nothing(given, command, tmp_path, monkeypatch):
+    if given == "an empty folder":
+        (tmp_path / "cache").mkdir()
+    else:
+        monkeypatch.delenv("FEATX_CACHE")
     assert command("cache", "list")["extractors"] == []
     assert command("cache", "verify")["clean"] is True
     assert command("cache", "prune")["merged"] == 0
+
+
+def test_a_cache_that_the_environment_names_has_to_be_there(text, tmp_path, monkeypatch):
+    monkeypatch.setenv("FEATX_CACHE", "nowhere")
+    with pytest.raises(UsageError, match="there is no cache 'nowhere'"):
+        text("cache", "verify")
 
 
 def test_verify_finds_a_flipped_byte_and_repair_makes_it_be_computed_again(command, text, shard, photos):

@@ -50,6 +50,14 @@ def test_predict_in_another_process_agrees(featx, command, photos, model):
     assert there == here
 
 
+def test_predict_takes_the_model_s_own_precision_and_no_other(command, text, photos, model):
+    predictions = command("predict", model, photos)
+    assert command("predict", model, photos, "--precision", "float32") == predictions
+    assert command("predict", model, photos, "--precision", "auto") == predictions
+    with pytest.raises(UsageError, match="applied in its own precision, here float32, got 'float16'"):
+        text("predict", model, photos, "--precision", "float16")
+
+
 def test_predict_one_image_with_probabilities(command, photos, model):
     done = command("predict", model, photos / "red" / "0.png", "--proba")
     (row,) = done["predictions"]

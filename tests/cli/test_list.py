@@ -27,5 +27,18 @@ def test_backbones_are_listed_with_feature_counts_and_weights(command, text, tmp
     assert "IMAGENET1K_V1*" in text("list", "backbones", "resnet18").out
 
 
+def test_feature_counts_are_remembered_in_a_cache_that_is_there_and_none_is_made(
+    command, tmp_path, monkeypatch
+):
+    found = command("list", "descriptors", "pixels")
+    assert not (tmp_path / "cache").exists()
+    (tmp_path / "cache").mkdir()
+    assert command("list", "descriptors", "pixels") == found
+    monkeypatch.setattr("featx.extractors.descriptor_source.n_features", None)  # calling it would fail
+    assert command("list", "descriptors", "pixels") == found
+    assert command("list", "heads", "svm", "--cache", "elsewhere")["names"] == ["linear_svm", "svm"]
+    assert not (tmp_path / "elsewhere").exists()
+
+
 def test_a_part_of_a_name_is_a_pattern(command):
     assert command("list", "heads", "svm")["names"] == ["linear_svm", "svm"]

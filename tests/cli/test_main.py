@@ -1,8 +1,13 @@
 import json
 import subprocess
 import sys
+from typing import get_args
 
 import pytest
+
+from featx.cli import options
+from featx.engine import OnError
+from featx.engine.runtime import PrecisionChoice, RuntimeChoice
 
 COMMANDS = [
     ["extract"],
@@ -24,7 +29,7 @@ COMMANDS = [
 def test_help_of_every_command_shows_an_example_and_the_common_options(words, text):
     shown = text(*words, "--help").out
     assert "Example: featx " + " ".join(words) in " ".join(shown.split())
-    for option in ("--json", "--verbose", "--quiet"):
+    for option in ("--cache", "--json", "--verbose", "--quiet"):
         assert option in shown
 
 
@@ -34,6 +39,13 @@ def test_every_command_that_extracts_takes_the_options_of_a_run(words, text):
     for option in ("--device", "--runtime", "--batch-size", "--workers", "--on-error", "--max-error-rate"):
         assert option in shown
     assert "--stall-seconds" in shown
+    assert "--precision" in shown
+
+
+def test_the_choices_of_the_command_line_are_those_of_the_engine():
+    pairs = [(options.Runtime, RuntimeChoice), (options.Precision, PrecisionChoice)]
+    for option, choice in [*pairs, (options.OnErrorOption, OnError)]:
+        assert get_args(get_args(option)[0]) == get_args(choice)
 
 
 def test_help_and_version_load_nothing_heavy():
@@ -66,16 +78,31 @@ def test_version(featx):
         (["extract", "photos", "-x", "hogg"], "Did you mean hog"),
         (["extract", "photos", "-x", "hog:cell=7"], "a divisor of size=128"),
         (["extract", "photos", "-x", "hog", "--workers", "0"], "at least 1, got 0"),
-        (["extract", "photos", "-x", "hog", "--on-error", "skip"], "raise, record"),
+        (["extract", "photos", "-x", "hog", "--on-error", "skip"], "'skip' is not one of 'raise', 'record'"),
         (["extract", "photos", "-x", "hog", "--max-error-rate", "2"], "from 0 to 1"),
+        (
+            ["extract", "photos", "-x", "hog", "--precision", "half"],
+            "'auto', 'float32', 'float16', 'bfloat16'",
+        ),
+        (["extract", "photos", "-x", "hog", "--runtime", "onnx"], "'auto', 'torch'"),
         (["extract", "photos", "-x", "hog", "-x", "lbp", "--export", "f.h5"], "-x 'hog+lbp'"),
         (["extract", "photos", "-x", "hog", "--export", "nowhere/f.h5"], "no folder"),
         (["fit", "photos", "-x", "hog", "-x", "lbp"], "expected one -x"),
         (["fit", "photos", "-x", "hog", "--head", "logregg"], "Did you mean logreg"),
-        (["fit", "photos", "-x", "hog", "--class-weight", "heavy"], "expected balanced"),
+        (["fit", "photos", "-x", "hog", "--class-weight", "heavy"], "'heavy' is not one of 'balanced'"),
         (["fit", "photos", "-x", "hog", "--cv", "50"], "50"),
         (["extract", "photos", "-x", "hog", "--export", "photos"], "it is a folder"),
         (["extract", "photos", "-x", "hog", "--cache", "photos/red/0.png"], "expected a folder"),
+        (["extract", "photos", "-x", "hog", "--cache", "photos/red/0.png/c"], "'photos/red/0.png' is a file"),
+        (["fit", "photos", "-x", "hog", "--cache", "photos/red/0.png/c"], "'photos/red/0.png' is a file"),
+        (["predict", "m.featx", "photos", "--cache", "photos/red/0.png/c"], "'photos/red/0.png' is a file"),
+        (["cache", "list", "--cache", "nowhere"], "there is no cache 'nowhere'"),
+        (["cache", "verify", "--cache", "nowhere"], "there is no cache 'nowhere'"),
+        (["cache", "prune", "--cache", "nowhere"], "featx extract makes a cache"),
+        (
+            ["cache", "export", "photos", "-x", "hog", "--out", "f.h5", "--cache", "nowhere"],
+            "no cache 'nowhere'",
+        ),
         (["cache", "prune", "--older-than", "-1"], "number of days from 0"),
         (["list", "descriptors", "zebra"], "no name matches 'zebra'"),
         (["list", "backbones", "--source", "nowhere"], "no source of extractors"),
@@ -146,6 +173,6 @@ def test_a_command_without_arguments_shows_its_help(words, monkeypatch, capsys):
 def test_a_folder_in_the_way_of_the_demo_is_one_line(featx, tmp_path):
     (tmp_path / "file").write_text("")
     done = featx("demo", "--directory", "file")
-    assert done.returncode == 1
+    assert done.returncode == 2
     assert done.stderr.count("\n") == 1
-    assert "Not a directory" in done.stderr
+    assert "'file' is a file" in done.stderr
