@@ -14,7 +14,7 @@ from featx.cache import Hints
 from featx.engine.runtime import choose_device, choose_precision, machine_facts
 from featx.errors import UsageError
 from featx.extractors import registry
-from featx.extractors.spec import ExtractorSpec, Request, parse
+from featx.extractors.spec import ExtractorSpec, Precision, Request, parse
 
 if TYPE_CHECKING:
     from featx.extractors.backbone import Backbone
@@ -109,11 +109,10 @@ def identify(
     found = source.weights_path(asked)
     path = None if found is None else str(found)
     before, looked_at = _stat(path), time.time()
-    if source.name == "descriptor":  # computed on the CPU whatever the device
-        resolved = source.resolve(asked, precision="float32")
-    else:
+    chosen: Precision = "float32"
+    if getattr(source, "on_device", True):
         chosen = choose_precision(precision, device=choose_device(device))
-        resolved = source.resolve(asked, precision=chosen)
+    resolved = source.resolve(asked, precision=chosen)
     # A file that was replaced while it was digested, or so young that it may be, is digested again next time.
     settled = before is None or (len(before) > 1 and looked_at - max(before[2:]) / 1e9 >= _RACY_SECONDS)
     if settled and _stat(path) == before:

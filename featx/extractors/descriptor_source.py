@@ -36,6 +36,7 @@ class DescriptorSource:
     """Every descriptor of `featx.extractors.descriptor`; its parameters are keys of the text form."""
 
     name = "descriptor"
+    on_device = False
 
     def names(self) -> list[str]:
         """Return the descriptors' names."""

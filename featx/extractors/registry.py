@@ -22,9 +22,19 @@ _DEFAULT_SOURCES = ("descriptor", "torchvision")
 
 
 class Source(Protocol):
-    """What an entry point in the group ``featx.extractors`` names: a class, called without arguments."""
+    """What an entry point in the group ``featx.extractors`` names: a class, called without arguments.
+
+    Attributes
+    ----------
+    name : str
+        What stands before the slash of the text form.
+    on_device : bool
+        Whether its extractors run on the device in the precision asked for, which is so where it is left out; else they
+        run on the CPU in float32.
+    """
 
     name: str
+    on_device: bool
 
     def names(self) -> list[str]:
         """Return the names it can resolve."""

@@ -34,6 +34,7 @@ class TimmSource:
     """Every model that timm has pretrained weights for, written ``timm/NAME[.TAG]``."""
 
     name = "timm"
+    on_device = True
 
     def names(self) -> list[str]:
         """Return architectures, and architectures with the tags of their weights."""

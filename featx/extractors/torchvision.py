@@ -46,6 +46,7 @@ class TorchvisionSource:
     """Every classification architecture that torchvision lists, with the weights and transforms it publishes."""
 
     name = "torchvision"
+    on_device = True
 
     def names(self) -> list[str]:
         """Return the architectures' names."""

@@ -98,13 +98,37 @@ def test_weights_that_change_behind_the_same_name_are_another_identity(tmp_path,
     assert len(resolutions) == 2
 
 
-def test_a_descriptor_is_float32_whatever_is_asked():
+def test_a_descriptor_is_float32_on_the_cpu_whatever_is_asked():
     [asked] = read_extractors("pixels")
     specs = {
-        identify(asked, device="cpu", precision=precision, hints=Hints(None)).fingerprint
+        identify(asked, device=device, precision=precision, hints=Hints(None)).fingerprint
         for precision in ("auto", "float32", "bfloat16")
+        for device in ("cpu", "cuda:63")
     }
     assert len(specs) == 1
+
+
+@pytest.mark.parametrize(
+    ("said", "expected"),
+    [({"on_device": True}, "bfloat16"), ({}, "bfloat16"), ({"on_device": False}, "float32")],
+    ids=["on the device", "nothing", "not on the device"],
+)
+def test_a_source_says_itself_whether_precision_concerns_it(monkeypatch, said, expected):
+    asked_for = []
+
+    class Acme:
+        def weights_path(self, request):
+            return None
+
+        def resolve(self, request, *, precision):
+            asked_for.append(precision)
+            return registry.load_source("descriptor").resolve(request, precision=precision)
+
+    source = type("Source", (Acme,), said)()
+    monkeypatch.setattr(registry, "find_source", lambda asked: source)
+    [asked] = read_extractors("hog")
+    identify(asked, device="cpu", precision="bfloat16", hints=Hints(None))
+    assert asked_for == [expected]
 
 
 def test_versions_cover_every_package_that_offers_extractors(monkeypatch):
