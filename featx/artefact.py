@@ -84,7 +84,10 @@ def load_artefact(path: str | os.PathLike[str]) -> tuple[dict[str, Any], Any]:
     try:
         content = source.read_bytes()
     except OSError as error:
-        raise ModelError(f"model {str(source)!r} cannot be read: {error.strerror}.") from error
+        raise ModelError(
+            f"model {str(source)!r} cannot be read: {error.strerror}. Name a file that 'featx fit --out' wrote.",
+            opening=error,
+        ) from error
     members = _stored_members(content, f"model {str(source)!r}")
     if members.keys() != {_RECORD, _HEAD}:
         raise ModelError(

@@ -20,6 +20,12 @@ class FeatxError(Exception):
 
     The message is one line: what happened, what was expected, what was got, and what to do next.
 
+    Parameters
+    ----------
+    message : str
+    opening : OSError, optional
+        What the system said of a path that the user gave: where no file is there it is wrong use.
+
     Attributes
     ----------
     exit_code : int
@@ -27,6 +33,11 @@ class FeatxError(Exception):
     """
 
     exit_code: int = 1
+
+    def __init__(self, message: str, *, opening: OSError | None = None) -> None:
+        super().__init__(message)
+        if isinstance(opening, FileNotFoundError | NotADirectoryError | IsADirectoryError):
+            self.exit_code = 2
 
 
 class UsageError(FeatxError, ValueError):
@@ -57,7 +68,7 @@ class CacheError(FeatxError, OSError):
 
 
 class WeightsError(FeatxError, OSError):
-    """A backbone's weights are missing, cannot be fetched, or do not fit the architecture."""
+    """A backbone's weights are not there, cannot be read or fetched, or do not fit the architecture."""
 
 
 class ExtractionError(FeatxError, RuntimeError):
@@ -75,4 +86,4 @@ class ExtractionError(FeatxError, RuntimeError):
 
 
 class ModelError(FeatxError, ValueError):
-    """A fitted artefact is damaged, untrusted, or does not match what it is applied to."""
+    """A fitted artefact is not there, damaged, untrusted, or does not match what it is applied to."""

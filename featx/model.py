@@ -230,6 +230,8 @@ class Model:
         try:
             tasks = open_tasks(asked, opened, device=chosen.device, precision=precision)
         except WeightsError as error:
+            if self._asked != read_extractors([spec.text for spec in self.specs]):
+                raise  # these the user has named
             raise ModelError(
                 f"{error} The model names them as they were when it was fitted; give another place with "
                 "-x NAME:weights=PATH (in Python: featx.load(path, extractors=...))."

@@ -25,6 +25,16 @@ def test_the_list_is_complete():
     assert defined == set(errors.__all__) == set(KINDS)
 
 
+@pytest.mark.parametrize(
+    ("opening", "exit_code"),
+    [(FileNotFoundError, 2), (NotADirectoryError, 2), (IsADirectoryError, 2), (PermissionError, 1), (OSError, 1)],
+)
+def test_a_path_that_names_no_file_is_wrong_use(opening, exit_code):
+    for kind in (errors.ModelError, errors.WeightsError):
+        assert kind("what happened", opening=opening()).exit_code == exit_code
+        assert kind("what happened").exit_code == 1
+
+
 @pytest.mark.parametrize(("name", "builtin", "exit_code"), [(name, *kind) for name, kind in KINDS.items()])
 def test_each_error_is_also_the_builtin_and_knows_its_exit_code(name, builtin, exit_code):
     kind = getattr(errors, name)

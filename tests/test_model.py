@@ -10,7 +10,7 @@ from sklearn.linear_model import LogisticRegression
 from torch import nn
 
 import featx
-from featx.errors import DecodeError, ModelError, UsageError
+from featx.errors import DecodeError, ModelError, UsageError, WeightsError
 
 
 @pytest.fixture
@@ -234,7 +234,12 @@ def test_weights_that_moved_are_named_with_the_way_out(images, labels, tmp_path)
     fitted.save(tmp_path / "m.featx")
     expected = fitted.predict(images).tolist()
     (tmp_path / "w.pth").rename(tmp_path / "moved.pth")
-    with pytest.raises(ModelError, match="-x NAME:weights=PATH"):
+    with pytest.raises(ModelError, match="-x NAME:weights=PATH") as caught:
         featx.load(tmp_path / "m.featx").predict(images)
+    assert caught.value.exit_code == 1
+    nowhere = featx.load(tmp_path / "m.featx", extractors=text.replace("w.pth", "nowhere.pth"))
+    with pytest.raises(WeightsError, match=r"nowhere\.pth' cannot be read .* Check the path") as caught:
+        nowhere.predict(images)
+    assert caught.value.exit_code == 2
     moved = featx.load(tmp_path / "m.featx", extractors=text.replace("w.pth", "moved.pth"))
     assert moved.predict(images).tolist() == expected

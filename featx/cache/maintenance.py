@@ -45,6 +45,8 @@ class ExtractorInfo:
     text : str
         The extractor as written on the command line: ``spec`` in the provenance of the newest shard, else
         ``name``.
+    precision : str or None
+        ``precision`` in the identity that spec.json holds; None without either.
     n_vectors, n_failures : int
         Distinct samples with a vector; distinct samples of which only a failure is remembered.
     n_shards, size_bytes : int
@@ -60,6 +62,7 @@ class ExtractorInfo:
     name: str
     fingerprint: str | None
     text: str
+    precision: str | None
     n_vectors: int
     n_failures: int
     n_shards: int
@@ -290,6 +293,7 @@ def _info(folder: _Folder) -> ExtractorInfo:
         name=name_text,
         fingerprint=folder.spec["fingerprint"] if folder.spec else first.fingerprint if first else None,
         text=str(json.loads(shards[-1].provenance).get("spec", name_text)) if shards else name_text,
+        precision=folder.spec["identity"].get("precision") if folder.spec else None,
         n_vectors=int(np.count_nonzero(vectors.find(vectors.keys) == vectors.positions)),
         n_failures=len(np.unique(failures.find(only_failures))),
         n_shards=len(shards),

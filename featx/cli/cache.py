@@ -38,6 +38,7 @@ def list_cache(
             "name": one.name,
             "extractor": one.text,
             "fingerprint": one.fingerprint,
+            "precision": one.precision,
             "vectors": one.n_vectors,
             "failures": one.n_failures,
             "shards": one.n_shards,
@@ -53,6 +54,7 @@ def list_cache(
         [
             one.text or one.name,
             (one.fingerprint or "")[:12],
+            one.precision,
             one.n_vectors,
             one.n_features,
             one.dtype,
@@ -62,7 +64,10 @@ def list_cache(
         ]
         for one in found
     ]
-    header = ["extractor", "fingerprint", "vectors", "features", "type", "shards", "size", "last published"]
+    header = [
+        *("extractor", "fingerprint", "precision", "vectors", "features"),
+        *("type", "shards", "size", "last published"),
+    ]
     text = columns(rows, header=header) if rows else f"nothing in '{directory}'"
     for one in found:
         if one.problem:

@@ -44,7 +44,8 @@ def digest_file(path: Path) -> str:
             return hashlib.file_digest(file, "sha256").hexdigest()
     except OSError as error:
         raise WeightsError(
-            f"weights file '{path}' cannot be read ({error.strerror}). Check the path after 'weights='."
+            f"weights file '{path}' cannot be read ({error.strerror}). Check the path after 'weights='.",
+            opening=error,
         ) from error
 
 

@@ -55,6 +55,7 @@ def damage(path):
 def test_a_cache_is_listed_by_extractor(cache, folder):
     other, tiny = list_extractors(cache)
     assert (other.name, tiny.name) == ("other", "tiny")
+    assert other.precision is tiny.precision is None  # their identities name none
     assert (tiny.directory, tiny.fingerprint, tiny.text) == (
         folder,
         fingerprint_of({"name": "tiny"}),

@@ -15,6 +15,16 @@ def test_list_shows_what_the_cache_holds(command, shard):
     (one,) = command("cache", "list")["extractors"]
     assert (one["extractor"], one["vectors"], one["shards"], one["n_features"]) == ("pixels", 20, 1, 768)
     assert one["size_bytes"] >= shard.stat().st_size
+    assert one["precision"] == "float32"
+
+
+def test_extractors_that_differ_in_precision_are_told_apart(command, text, photos):
+    for precision in ("float32", "bfloat16"):
+        arguments = ["-x", "squeezenet1_1:weights=none:size=64", "--device", "cpu", "--precision", precision]
+        command("extract", photos, *arguments, "-q")
+    listed = text("cache", "list").out.splitlines()
+    assert sorted(line.split()[2] for line in listed[1:]) == ["bfloat16", "float32"]
+    assert listed[0].split()[:4] == ["extractor", "fingerprint", "precision", "vectors"]
 
 
 @pytest.mark.parametrize("given", ["the default that is not there yet", "an empty folder"])
