@@ -59,6 +59,8 @@ def test_columns_are_named_by_extractor_and_by_its_text_where_names_meet(picture
     assert (names[2], names[3]) == ("pixels_2", "glcm_0")
     names = featx.extract(folder, f"{COLOUR}+pixels:size=2").feature_names
     assert (names[2], names[3]) == ("pixels:size=1_2", "pixels:size=2_0")
+    names = featx.extract(folder, f"{COLOUR}+descriptor/{COLOUR}").feature_names
+    assert len(set(names)) == 6
 
 
 def test_extract_takes_labels_and_groups_and_keeps_the_cache_where_it_is_told(

@@ -47,7 +47,7 @@ def read_extractors(extractors: Any, **keys: Any) -> "tuple[Request | ModuleExtr
     Raises
     ------
     UsageError
-        If nothing, or something else, is given, or keywords meet a fusion.
+        If nothing, or something else, is given, one is given twice, or keywords meet a fusion.
     """
     given = {key: _as_text(value) for key, value in keys.items() if value is not None}
     parts: list[Any] = []
@@ -68,7 +68,15 @@ def read_extractors(extractors: Any, **keys: Any) -> "tuple[Request | ModuleExtr
             )
         options = {**parts[0].options, **given}
         parts[0] = replace(parts[0], keys=tuple(sorted(options.items())))
-    return tuple(_absolute(part) if isinstance(part, Request) else part for part in parts)
+    read = tuple(_absolute(part) if isinstance(part, Request) else part for part in parts)
+    texts = [part.text if isinstance(part, Request) else part.request.text for part in read]
+    twice = next((text for text in texts if texts.count(text) > 1), None)
+    if twice is not None:
+        raise UsageError(
+            f"extractor '{twice}' is named twice, and its columns would have the same names. Name it once; two modules "
+            "need two names."
+        )
+    return read
 
 
 def identify(

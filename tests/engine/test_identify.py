@@ -10,6 +10,7 @@ from featx.engine.identify import package_versions
 from featx.errors import UsageError
 from featx.extractors import registry
 from featx.extractors.descriptor import DESCRIPTORS
+from featx.extractors.module import ModuleExtractor
 
 MODULE = sys.modules["featx.engine.identify"]  # the package exports its function under the same name
 RANDOM = "squeezenet1_1:weights=none:size=64"
@@ -57,6 +58,20 @@ def test_weights_given_as_a_path_are_absolute(tmp_path, monkeypatch):
 def test_what_is_no_extractor_is_refused(given, keys, message):
     with pytest.raises(UsageError, match=message):
         read_extractors(given, **keys)
+
+
+def test_an_extractor_named_twice_is_refused(counted):
+    other = replace(counted[0].preprocessing, mean=(0.5, 0.5, 0.5))
+    namesake = ModuleExtractor(counted[0].module, name="mean", preprocessing=other)
+    for given, text in (
+        ("hog+lbp+hog", "hog"),
+        (["lbp", "hog:cell=8:size=64+lbp", "hog:size=64:cell=8"], "lbp"),
+        ([counted[0], counted[0]], "module/mean"),
+        ([counted[0], namesake], "module/mean"),
+    ):
+        with pytest.raises(UsageError, match=f"extractor '{text}' is named twice.*Name it once"):
+            read_extractors(given)
+    assert len(read_extractors("hog+hog:cell=8")) == 2
 
 
 def test_a_module_takes_no_keywords(counted):

@@ -77,10 +77,9 @@ def test_each_extractor_has_its_own_account_and_a_sample_counts_as_extracted_whe
     assert done.bottleneck in done.stages
 
 
-def test_the_same_extractor_asked_for_twice_runs_once(fill, pictures, counted):
-    extractor, batches = counted
-    done = fill(pictures(4), [extractor, extractor])
-    assert sum(batches) == 4
+def test_one_extractor_under_two_names_runs_once(fill, pictures, counts):
+    done = fill(pictures(4), f"{COLOUR}+descriptor/{COLOUR}")
+    assert counts(done) == ((0, 4, 0), [(0, 4, 0), (0, 4, 0)])
     assert done.matrix(done.good).shape == (4, 6)
 
 
