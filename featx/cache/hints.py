@@ -217,7 +217,8 @@ class Hints:
     def _recovered(self, error: Exception) -> bool:
         """Whether the same is worth one more try, after a file that is no database has been replaced."""
         self._disconnect()
-        if not self._warned:
+        # Of a folder that cannot be made, whoever wants to keep vectors in it tells.
+        if not self._warned and self.path is not None and self.path.parent.is_dir():
             logger.warning(
                 "hints in '%s' are not used (%s): the same answers, only slower.", self.path, error
             )

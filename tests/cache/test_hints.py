@@ -2,6 +2,7 @@ import logging
 import os
 import sqlite3
 import time
+from pathlib import Path
 
 import pytest
 
@@ -163,6 +164,16 @@ def test_a_path_that_can_be_no_file_is_passed_over(tmp_path, old_file, caplog):
         hints.remember_digests([old_file])
     assert caplog.text.count("only slower") == 1
     assert Hints(tmp_path / "hints.sqlite").digests([old_file[:2]]) == [None]
+
+
+def test_a_folder_that_cannot_be_made_is_passed_over_without_a_word(tmp_path, old_file, caplog):
+    (tmp_path / "file").touch()
+    for folder in (tmp_path / "file" / "cache", Path("/proc/cache")):
+        with Hints(folder / "hints.sqlite") as hints:
+            hints.remember_digests([old_file])
+            assert hints.digests([old_file[:2]]) == [old_file[2]]
+        assert Hints(folder / "hints.sqlite").digests([old_file[:2]]) == [None]
+    assert caplog.text == ""
 
 
 def test_a_read_only_file_of_another_user_is_read(shared_folder, as_another_user, caplog):

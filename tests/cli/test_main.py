@@ -102,6 +102,7 @@ def test_version(featx):
         (["extract", "photos", "-x", "hog", "--cache", "photos/red/0.png/c"], "'photos/red/0.png' is a file"),
         (["fit", "photos", "-x", "hog", "--cache", "photos/red/0.png/c"], "'photos/red/0.png' is a file"),
         (["predict", "m.featx", "photos", "--cache", "photos/red/0.png/c"], "'photos/red/0.png' is a file"),
+        (["demo", "--cache", "photos/red/0.png"], "'photos/red/0.png' is a file"),
         (["cache", "list", "--cache", "nowhere"], "there is no cache 'nowhere'"),
         (["cache", "verify", "--cache", "nowhere"], "there is no cache 'nowhere'"),
         (["cache", "prune", "--cache", "nowhere"], "featx extract makes a cache"),
@@ -138,6 +139,20 @@ def test_failed_work_exits_with_1_and_says_so_in_one_line(featx, photos, tmp_pat
     assert done.stderr.count("\n") == 1
     assert "bad.featx" in done.stderr
     assert "Traceback" not in done.stderr
+
+
+def test_a_cache_that_cannot_be_made_is_one_line(featx, photos):
+    assert featx("fit", "photos", "-x", "pixels", "--cv", "3", "--out", "m.featx").returncode == 0
+    for command in (
+        ["extract", "photos", "-x", "pixels"],
+        ["fit", "photos", "-x", "pixels", "--cv", "3"],
+        ["predict", "m.featx", "photos"],
+    ):
+        done = featx(*command, "--cache", "/proc/cache")
+        assert done.returncode == 1
+        assert done.stderr.startswith("featx: error: cannot write '/proc/cache/")
+        assert done.stderr.count("\n") == 1
+        assert done.stdout == ""
 
 
 def test_output_that_nobody_reads_any_more_is_no_traceback(tmp_path):
