@@ -11,10 +11,13 @@ from typing import Any, Literal, get_args
 from featx.errors import UsageError
 from featx.samples import Pixels
 
-__all__ = ["SCHEMA", "ExtractorSpec", "Precision", "Request", "parse", "to_text"]
+__all__ = ["SCHEMA", "WEIGHTS_SUFFIXES", "ExtractorSpec", "Precision", "Request", "parse", "to_text"]
 
 SCHEMA = 1
 """Number of the identity's layout; a change of any rule that can move a vector raises it."""
+
+WEIGHTS_SUFFIXES = (".pth", ".pt", ".safetensors")
+"""What the name of a weights file ends in."""
 
 Precision = Literal["float32", "float16", "bfloat16"]
 
@@ -175,7 +178,18 @@ def parse(text: str) -> tuple[Request, ...]:
     >>> [request.name for request in parse("resnet50+hog")]
     ['resnet50', 'hog']
     """
-    return tuple(_parse_one(part, text) for part in text.split("+"))
+    requests = tuple(_parse_one(part, text) for part in text.split("+"))
+    weights = ""
+    for request in requests:
+        cut = "/" in weights and not weights.endswith(WEIGHTS_SUFFIXES)
+        # Without a source no name looks like a file; with one it may, but not where a path breaks off before it.
+        if weights and request.name.endswith(WEIGHTS_SUFFIXES) and (cut or request.source is None):
+            raise UsageError(
+                f"extractor '{text}': expected a name after '+', got '{request.name}', which looks like the rest of "
+                f"weights={weights}. In a path write %2B for '+'."
+            )
+        weights = request.options.get("weights", weights)
+    return requests
 
 
 def to_text(requests: Iterable[Request]) -> str:

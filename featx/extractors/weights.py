@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
 from featx.errors import UsageError, WeightsError
+from featx.extractors.spec import WEIGHTS_SUFFIXES
 
 __all__ = [
     "checksum_tensors",
@@ -27,8 +28,6 @@ __all__ = [
 
 RANDOM_SEED = 0
 """Seed of ``weights=none``."""
-
-_SUFFIXES = (".pth", ".pt", ".safetensors")
 
 
 def digest_file(path: Path) -> str:
@@ -90,9 +89,9 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
     WeightsError
         If the file is missing, damaged, or holds anything but tensors.
     """
-    if path.suffix not in _SUFFIXES:
+    if path.suffix not in WEIGHTS_SUFFIXES:
         raise UsageError(
-            f"weights file '{path}': expected a name ending in {', '.join(_SUFFIXES)}, got "
+            f"weights file '{path}': expected a name ending in {', '.join(WEIGHTS_SUFFIXES)}, got "
             f"{path.suffix or 'no suffix'!r}. Save the state dict under such a name."
         )
     try:

@@ -77,6 +77,7 @@ def test_version(featx):
         (["extract", "nowhere", "-x", "hog"], "no such file or folder"),
         (["extract", "nowhere.csv", "-x", "hog"], "no such file or folder"),
         (["extract", "photos", "-x", "squeezenet1_1:weights=nowhere.pth"], "Check the path after 'weights='"),
+        (["extract", "photos", "-x", "squeezenet1_1:weights=/a/b+c.pth"], "write %2B for '+'"),
         (["predict", "nowhere.featx", "photos"], "model 'nowhere.featx' cannot be read: No such file"),
         (["fit", "photos", "-x", "hog", "--head", "nowhere.py"], "head 'nowhere.py' is not a file"),
         (["fit", "photos", "-x", "hog", "--out", "nowhere/m.featx"], "no folder"),

@@ -113,6 +113,34 @@ def test_what_is_no_name_is_refused_with_an_example(text):
     assert "\n" not in str(caught.value)
 
 
+@pytest.mark.parametrize(
+    "text",
+    [
+        "resnet18:weights=/a/b+c.pth",
+        "resnet18:weights=b+c.safetensors",
+        "resnet18:weights=/a+b/c.pt:pool=max",
+        "resnet18:weights=/a/b+c+d.pth",
+        "timm/vit:weights=/a/b+c.pth+hog",
+    ],
+)
+def test_a_plus_in_a_path_that_is_not_escaped_is_named_with_its_escape(text):
+    with pytest.raises(UsageError, match=r"looks like the rest of weights=.*In a path write %2B for '\+'"):
+        parse(text)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "acme/yolo.pt",
+        "resnet18:weights=V1+acme/yolo.pt",
+        "resnet18:weights=/a/b.pth+acme/yolo.pt",
+        "hog+yolo.pt",
+    ],
+)
+def test_a_name_that_looks_like_a_file_is_a_name_where_no_path_breaks_off(text):
+    assert parse(text)[-1].name == "yolo.pt"
+
+
 @pytest.mark.parametrize("pair", ["pool", "pool=", "=avg", ""])
 def test_a_pair_that_is_none_is_named(pair):
     with pytest.raises(UsageError, match=rf"expected key=value after ':', got '{pair}'.*%3A for ':'"):
