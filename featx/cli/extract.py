@@ -63,7 +63,8 @@ def extract(
         max_error_rate=max_error_rate,
         stall_seconds=stall_seconds,
     )
-    asked = read_extractors(extractors)
+    # A part of one -x may be a part of another: it is computed once, like everything else.
+    asked = list(dict.fromkeys(part for text in extractors for part in read_extractors(text)))
     table = read_samples(data)
     directory = options.cache_directory(cache)
     if dry_run:

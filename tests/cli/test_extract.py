@@ -21,6 +21,11 @@ def test_extract_says_what_it_did_for_all_and_for_each_extractor(command, photos
     assert second["bottleneck"] is None
 
 
+def test_extractors_that_share_a_part_compute_it_once(command, photos):
+    done = command("extract", photos, "-x", "pixels", "-x", "pixels+color_histogram")
+    assert [part["extractor"] for part in done["extractors"]] == ["pixels", "color_histogram"]
+
+
 def test_duplicates_count_as_cached(command, photos):
     (photos / "red" / "copy.png").write_bytes((photos / "red" / "0.png").read_bytes())
     done = command("extract", photos, "-x", "pixels")
