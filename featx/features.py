@@ -56,6 +56,19 @@ class Features:
         """A name for each column, such as ``resnet50_0``."""
         return feature_names(self.specs)
 
+    def __repr__(self) -> str:
+        rows, columns = self.X.shape
+        parts = [f"{rows} x {columns} {self.X.dtype}"]
+        given = [] if self.y is None else self.y.tolist()
+        labels = {label for label in given if label is not None and label == label}
+        if any(isinstance(label, str) for label in labels):
+            parts.append(f"{len(labels)} class{'es' * (len(labels) > 1)}")
+        elif labels:
+            parts.append(f"labels {min(labels):g} to {max(labels):g}")
+        if self.failures:
+            parts.append(f"{len(self.failures)} failure{'s' * (len(self.failures) > 1)}")
+        return f"Features({', '.join([*parts, '+'.join(spec.name for spec in self.specs)])})"
+
 
 def extract(
     samples: Any,

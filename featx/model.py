@@ -36,6 +36,7 @@ __all__ = ["Model", "Predictions", "load"]
 _log = logging.getLogger(__name__)
 
 _ROWS_AT_ONCE = 4096
+_CLASSES_SHOWN = 5
 
 
 @dataclass(frozen=True)
@@ -103,6 +104,13 @@ class Model:
         """Number format of the features; where only some extractors compute in half precision, theirs."""
         half: list[Precision] = ["float16", "bfloat16"]
         return next((one for one in half if one in {spec.precision for spec in self.specs}), "float32")
+
+    def __repr__(self) -> str:
+        classes = [str(name) for name in self.record["classes"]]
+        shown = ", ".join(classes[:_CLASSES_SHOWN])
+        more = f" and {len(classes) - _CLASSES_SHOWN} more" if len(classes) > _CLASSES_SHOWN else ""
+        task = f"classes: {shown}{more}" if classes else self.record["task"]
+        return f"Model({self.record['head']} on {'+'.join(spec.name for spec in self.specs)}, {task})"
 
     def predict(
         self,

@@ -36,6 +36,17 @@ def done(labelled, tmp_path):
     )
 
 
+def test_a_matrix_is_shown_in_one_line(done, pictures):
+    assert repr(features_of(done)) == "Features(11 x 15 float32, 2 classes, 1 failure, pixels+pixels)"
+    folder = str(pictures(3, "three"))
+    assert repr(featx.extract(folder, COLOUR)) == "Features(3 x 3 float32, pixels)"
+    numbered = featx.extract(folder, COLOUR, labels=[0, 7.5, 2])
+    assert repr(numbered) == "Features(3 x 3 float32, labels 0 to 7.5, pixels)"
+    partly = featx.extract(folder, COLOUR, labels=["a", None, "a"])
+    assert repr(partly) == "Features(3 x 3 float32, 1 class, pixels)"
+    assert repr(featx.extract(folder, COLOUR, labels=[None, 2, None])).endswith("labels 2 to 2, pixels)")
+
+
 def test_a_failure_is_left_out_of_all_fields_together(done, colours):
     features = features_of(done)
     there = np.array([number for number in range(12) if number != 3])

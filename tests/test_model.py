@@ -39,6 +39,16 @@ def test_a_model_predicts_scores_and_keeps_its_classes_by_name(model, images, la
     assert model.score(images, labels) == 1.0
 
 
+def test_a_model_is_shown_in_one_line(model, images, labels):
+    assert repr(model) == "Model(logreg on pixels, classes: bright, dark)"
+    model.record["classes"] = list("abcdefgh")
+    assert repr(model) == "Model(logreg on pixels, classes: a, b, c, d, e and 3 more)"
+    numbers = featx.fit(
+        images, "pixels+lbp", labels=images.mean(axis=(1, 2, 3)), head="ridge_regression", cv=3
+    )
+    assert repr(numbers) == "Model(ridge_regression on pixels+lbp, regression)"
+
+
 def test_a_saved_model_is_the_same_after_loading(model, images, tmp_path):
     model.save(tmp_path / "m.featx")
     loaded = featx.load(tmp_path / "m.featx")
