@@ -27,7 +27,13 @@ def test_the_list_is_complete():
 
 @pytest.mark.parametrize(
     ("opening", "exit_code"),
-    [(FileNotFoundError, 2), (NotADirectoryError, 2), (IsADirectoryError, 2), (PermissionError, 1), (OSError, 1)],
+    [
+        (FileNotFoundError, 2),
+        (NotADirectoryError, 2),
+        (IsADirectoryError, 2),
+        (PermissionError, 1),
+        (OSError, 1),
+    ],
 )
 def test_a_path_that_names_no_file_is_wrong_use(opening, exit_code):
     for kind in (errors.ModelError, errors.WeightsError):
