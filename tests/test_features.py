@@ -44,8 +44,8 @@ def test_a_matrix_is_shown_in_one_line(done, pictures):
     assert repr(numbered) == "Features(3 x 3 float32, labels 0 to 7.5, pixels)"
     partly = featx.extract(folder, COLOUR, labels=["a", None, "a"])
     assert repr(partly) == "Features(3 x 3 float32, 1 class, pixels)"
-    sparsely = featx.extract(str(pictures(40, "forty")), COLOUR, labels=[2, *[None] * 39])
-    assert repr(sparsely) == "Features(40 x 3 float32, labels 2 to 2, pixels)"
+    sparsely = featx.extract(str(pictures(40, "forty")), COLOUR, labels=[100, *[None] * 39])
+    assert repr(sparsely) == "Features(40 x 3 float32, labels 100 to 100, pixels)"
 
 
 def test_a_failure_is_left_out_of_all_fields_together(done, colours):
