@@ -42,7 +42,7 @@ def doctor(
     from featx.extractors.registry import source_names
 
     device = choose_device("auto")
-    directory = options.cache_directory(cache)
+    directory = options.named_cache(cache)
     weights = Path(torch.hub.get_dir()) / "checkpoints"
     values: dict[str, Any] = {
         "device": device,

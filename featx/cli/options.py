@@ -28,6 +28,7 @@ __all__ = [
     "cache_directory",
     "check_out",
     "existing_cache",
+    "named_cache",
     "one_extractor",
 ]
 
@@ -141,15 +142,20 @@ StallSeconds = Annotated[
 ]
 
 
+def named_cache(given: Path | None) -> Path:
+    """Return the cache folder, whatever is there: the option's, else ``$FEATX_CACHE``, else ``./cache``."""
+    return given if given is not None else Path(os.environ.get("FEATX_CACHE") or "cache")
+
+
 def cache_directory(given: Path | None) -> Path:
-    """Return the cache folder: the option's, else ``$FEATX_CACHE``, else ``./cache``.
+    """Return the cache folder, as `named_cache` does, to keep vectors in.
 
     Raises
     ------
     UsageError
         If it is a file, or in one.
     """
-    directory = given if given is not None else Path(os.environ.get("FEATX_CACHE") or "cache")
+    directory = named_cache(given)
     existing = next(path for path in (directory, *directory.parents) if path.exists())
     if not existing.is_dir():
         raise UsageError(f"cache '{directory}': expected a folder, but '{existing}' is a file. Name another.")

@@ -11,3 +11,4 @@ def test_doctor_says_device_precision_versions_and_write_access(command, tmp_pat
 def test_a_cache_that_cannot_be_made_is_not_writable(command, tmp_path):
     (tmp_path / "file").write_text("")
     assert command("doctor", "--cache", tmp_path / "file" / "cache")["cache_writable"] is False
+    assert command("doctor", "--cache", tmp_path / "file")["cache_writable"] is False
