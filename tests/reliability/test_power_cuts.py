@@ -1,0 +1,137 @@
+"""Power cuts: every file call of the cache is in turn the last one; what was not made durable before it is lost."""
+
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from featx.cache import disk, merge, prune, verify
+from featx.engine import Settings, read_extractors, run, writer
+from featx.samples import read_samples
+
+CALLS = ("make_folder", "create_file", "write_all", "sync_file", "move_file", "sync_folder", "remove_file")
+N_PICTURES = 8
+SETTINGS = Settings(device="cpu", precision="float32", workers=1, batch_size=2)
+
+
+class PowerCut(BaseException):
+    pass
+
+
+class Machine:
+    """Runs the cache's file calls until its power is cut, and knows what is durable.
+
+    A file's bytes are durable once it was synced, a name once its folder was; until then a cut may lose them, or not.
+    """
+
+    def __init__(self, patch, *, n_calls=None):
+        self.n_calls, self.calls = n_calls, []
+        self.bytes_at_risk, self.names_at_risk = set(), {}
+        for name in CALLS:
+            watched = self.watched(name, getattr(disk, name))
+            for place in (disk, merge):
+                if hasattr(place, name):
+                    patch.setattr(place, name, watched)
+
+    def watched(self, name, real):
+        def call(*arguments):
+            if self.n_calls is not None and len(self.calls) >= self.n_calls:
+                raise PowerCut
+            self.calls.append(name)
+            if self.n_calls == len(self.calls) and name == "write_all":
+                self.bytes_at_risk.add(Path(arguments[0].name))
+                arguments = (arguments[0], arguments[1][: len(arguments[1]) // 2])
+            result = real(*arguments)
+            self.note(name, arguments)
+            return result
+
+        return call
+
+    def note(self, name, arguments):
+        path = arguments[0] if isinstance(arguments[0], Path) else Path(arguments[0].name)
+        if name == "create_file":
+            self.bytes_at_risk.add(path)
+        elif name == "sync_file":
+            self.bytes_at_risk.discard(path)
+        elif name == "move_file":
+            target = arguments[1]
+            self.names_at_risk[target] = target.parent
+            if path in self.bytes_at_risk:
+                self.bytes_at_risk.discard(path)
+                self.bytes_at_risk.add(target)
+        elif name == "sync_folder":
+            self.names_at_risk = {at: folder for at, folder in self.names_at_risk.items() if folder != path}
+
+    def lose(self):
+        for path in self.bytes_at_risk:
+            if path.exists():
+                path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+        for path in self.names_at_risk:
+            path.unlink(missing_ok=True)
+
+
+@pytest.fixture
+def folder(tmp_path):
+    made = tmp_path / "pictures"
+    made.mkdir()
+    for number in range(N_PICTURES):
+        Image.new("RGB", (2, 2), (number, 200, 7)).save(made / f"{number}.png")
+    return made
+
+
+TRUTH = np.array([(number, 200, 7) for number in range(N_PICTURES)], np.float32) / 255
+
+
+def extract(folder, cache):
+    done = run(read_samples(folder), read_extractors("pixels:size=1"), cache=cache, settings=SETTINGS)
+    np.testing.assert_array_equal(done.matrix(done.good), TRUTH)
+    return done
+
+
+def cut_at_each_call(work, start, tmp_path, check):
+    """Run `work` on copies of a cache: once whole, then cut after each of its calls; return how many these are."""
+    with pytest.MonkeyPatch.context() as patch:
+        machine = Machine(patch)
+        shutil.copytree(start, tmp_path / "whole")
+        work(tmp_path / "whole")
+    n_calls = len(machine.calls)
+    for number in range(n_calls):
+        for lost in (False, True):
+            cache = tmp_path / f"cut-{number}-{lost}"
+            shutil.copytree(start, cache)
+            with pytest.MonkeyPatch.context() as patch:
+                machine = Machine(patch, n_calls=number)
+                with pytest.raises(PowerCut):
+                    work(cache)
+            if lost:
+                machine.lose()
+            assert verify(cache).ok
+            check(cache)
+            shutil.rmtree(cache)
+    return n_calls
+
+
+def test_a_run_cut_at_any_call_serves_no_wrong_row_and_can_be_resumed(tmp_path, folder, monkeypatch):
+    monkeypatch.setattr(writer, "rows_per_shard", lambda n_features, itemsize: 3)
+    (tmp_path / "start").mkdir()
+
+    def check(cache):
+        assert extract(folder, cache).cached in (0, 3, 6, 8)
+        assert extract(folder, cache).extracted == 0
+
+    n_calls = cut_at_each_call(lambda cache: extract(folder, cache), tmp_path / "start", tmp_path, check)
+    assert n_calls > 20
+
+
+def test_a_merge_cut_at_any_call_loses_no_row(tmp_path, folder, monkeypatch):
+    monkeypatch.setattr(writer, "rows_per_shard", lambda n_features, itemsize: 3)
+    extract(folder, tmp_path / "start")
+
+    def check(cache):
+        assert extract(folder, cache).extracted == 0
+        prune(cache)
+        assert extract(folder, cache).extracted == 0
+
+    assert cut_at_each_call(prune, tmp_path / "start", tmp_path, check) > 8
