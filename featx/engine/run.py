@@ -75,6 +75,9 @@ def run(
             if take_turns:
                 _take_turns(tasks, opened, turns)
             work = fill(table, tasks, keys, hints, settings=settings, progress=progress)
+            for task in tasks:
+                # Others may have published some of these rows first: answer what is served from now on.
+                task.store.refresh()
     done = _summarise(table, keys, tasks, work, settings=settings, seconds=time.monotonic() - started)
     _judge(done, work, settings)
     return done

@@ -1,3 +1,4 @@
+import itertools
 import shutil
 import time
 
@@ -209,3 +210,39 @@ def test_a_sample_that_one_of_two_extractors_fails_on_is_failed_in_all(fill, pic
     done = fill(pictures(3), [COLOUR, "glcm"])
     assert counts(done) == ((0, 2, 1), [(0, 3, 0), (0, 2, 1)])
     assert [(one.row, one.reason) for one in done.failures] == [(0, "too dark")]
+
+
+def test_the_answer_is_the_vector_that_the_cache_goes_on_to_serve(fill, pictures):
+    import torch
+
+    from featx import ModuleExtractor, Preprocessing
+
+    class Drifting(torch.nn.Module):
+        """Never gives the same twice, as half precision in another batch does in its last digits."""
+
+        def __init__(self):
+            super().__init__()
+            self.weight = torch.nn.Parameter(torch.ones(1))
+            self.passes = itertools.count()
+
+        def __deepcopy__(self, memo):
+            return self
+
+        def forward(self, images):
+            return images.mean((2, 3)) * self.weight + next(self.passes)
+
+    preprocessing = Preprocessing(resize=4, crop=4, mean=(0.0, 0.0, 0.0), std=(1.0, 1.0, 1.0))
+    drifting = ModuleExtractor(Drifting(), name="drifting", preprocessing=preprocessing)
+    folder = pictures(4)
+    others = []
+
+    def another_process(progress):
+        if progress.done == progress.total and not others:
+            others.append(None)  # its own progress comes here too
+            others[0] = fill(folder, drifting, cache="cache")
+
+    done = fill(folder, drifting, progress=another_process)
+    again = fill(folder, drifting)
+    assert again.extracted == 0
+    for answer in (done, again):
+        np.testing.assert_array_equal(answer.matrix(answer.good), others[0].matrix(others[0].good))
