@@ -21,20 +21,23 @@ _RECENT = 50_000  # paths kept in memory, about 10 MB
 _RACY_SECONDS = 2.0  # a file may change again within one tick of its clock, leaving no trace
 _TIMEOUT_SECONDS = 2.0
 _BATCH = 900  # SQLite's oldest limit of variables in one statement is 999
+_MAX_CELL_BYTES = 16 << 20
+_DIGEST_BYTES = 32
 _State = tuple[int, int, int, int]  # inode, size, mtime and ctime in nanoseconds
 
-_TABLES = """
-CREATE TABLE IF NOT EXISTS digests (path BLOB PRIMARY KEY, state BLOB, digest BLOB, sum BLOB) WITHOUT ROWID;
-CREATE TABLE IF NOT EXISTS identities (spec BLOB PRIMARY KEY, identity BLOB, sum BLOB) WITHOUT ROWID;
-"""
+_TABLES = {
+    "digests": "(path BLOB PRIMARY KEY, state BLOB, digest BLOB, sum BLOB) WITHOUT ROWID",
+    "identities": "(spec BLOB PRIMARY KEY, identity BLOB, sum BLOB) WITHOUT ROWID",
+}
+_JOURNAL_END = bytes.fromhex("d9d505f920a163d7")  # of a journal that names another file
 
 
 class Hints:
     """Hints in one SQLite file.
 
-    Nothing here is needed to be right: a file that is missing, damaged, locked, read-only or garbage makes
-    hints act as absent, which is said once in the log. Every row carries a checksum, so a damaged page is a
-    forgotten row, not a wrong one. One object serves any thread, one at a time.
+    Nothing here is needed to be right: a file that is missing, damaged, locked, read-only, garbage or made by
+    something else makes hints act as absent, which is said once in the log. Every row carries a checksum, so a
+    damaged page is a forgotten row, not a wrong one. One object serves any thread, one at a time.
 
     Parameters
     ----------
@@ -103,7 +106,7 @@ class Hints:
             self._attempt(look_up, None, writes=False)
         for position, name, state in unknown:
             found, digest, checksum = rows.get(name, (None, None, None))
-            if not isinstance(digest, bytes) or found != _stored(state):
+            if not isinstance(digest, bytes) or len(digest) != _DIGEST_BYTES or found != _stored(state):
                 continue
             if checksum == _checksum(name, found, digest):
                 answers[position] = digest
@@ -153,7 +156,10 @@ class Hints:
         row = self._attempt(look_up, None, writes=False)
         if row is None or row[1] != _checksum(spec, row[0]):
             return None
-        identity = json.loads(row[0])
+        try:
+            identity = json.loads(row[0])
+        except (TypeError, ValueError, RecursionError):  # a checksum keeps out accidents, not forgers
+            return None
         if not isinstance(identity, dict):
             return None
         self._recent_identities[text] = identity
@@ -204,14 +210,16 @@ class Hints:
             return otherwise
 
     def _connect(self, path: Path, *, writes: bool) -> sqlite3.Connection:
+        _refuse_traps(path)
         if self._connection is None:
             if writes:
                 path.parent.mkdir(parents=True, exist_ok=True)
             self._connection = sqlite3.connect(path, timeout=_TIMEOUT_SECONDS, check_same_thread=False)
+            self._connection.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, _MAX_CELL_BYTES)
             # Losing hints in a power cut is no loss; waiting for the disk would be one.
             self._connection.execute("PRAGMA synchronous = OFF")
             self._connection.execute("PRAGMA trusted_schema = OFF")
-            self._connection.executescript(_TABLES)
+            _make_tables(self._connection)
         return self._connection
 
     def _recovered(self, error: Exception) -> bool:
@@ -240,6 +248,34 @@ class Hints:
             with contextlib.suppress(sqlite3.Error):
                 self._connection.close()
             self._connection = None
+
+
+def _refuse_traps(path: Path) -> None:
+    """Refuse what would make SQLite touch other files: a link, or a journal that names one.
+
+    A left-over journal may name a parent, which SQLite deletes once it has rolled back; ours never has one. Looked
+    for before every use, because SQLite looks for a journal as often.
+    """
+    if path.is_symlink():
+        raise sqlite3.DatabaseError("it is a link")
+    try:
+        with path.with_name(f"{path.name}-journal").open("rb") as journal:
+            journal.seek(-len(_JOURNAL_END), os.SEEK_END)
+            end = journal.read()
+    except OSError:  # there is none, or none of that size
+        return
+    if end == _JOURNAL_END:
+        raise sqlite3.DatabaseError("its journal names another file; delete both")
+
+
+def _make_tables(connection: sqlite3.Connection) -> None:
+    """Make the tables, or refuse a file that holds anything else: views and triggers run when they are used."""
+    expected = {name: f"CREATE TABLE {name} {columns}" for name, columns in _TABLES.items()}
+    while (found := dict(connection.execute("SELECT name, sql FROM sqlite_schema"))) != expected:
+        if found.items() - expected.items():
+            raise sqlite3.DatabaseError("it holds other tables than featx makes")
+        for name, columns in _TABLES.items():
+            connection.execute(f"CREATE TABLE IF NOT EXISTS {name} {columns}")
 
 
 def _state(stat: os.stat_result) -> _State:

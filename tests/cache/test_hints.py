@@ -1,12 +1,16 @@
 import logging
 import os
 import sqlite3
+import struct
+import subprocess
+import sys
 import time
 from pathlib import Path
 
 import pytest
 
 from featx.cache import Hints
+from featx.cache.hints import _checksum
 
 
 @pytest.fixture
@@ -126,6 +130,114 @@ def test_a_database_of_another_shape_acts_as_absent(tmp_path, old_file, caplog):
         hints.remember_digests([old_file])
     assert Hints(tmp_path / "hints.sqlite").digests([old_file[:2]]) == [None]
     assert "only slower" in caplog.text
+
+
+def trap_journal(database, target):
+    """Write the journal of a transaction that never ended, and that names `target` as its parent."""
+    name, magic = os.fsencode(target), bytes.fromhex("d9d505f920a163d7")
+    pages = database.stat().st_size // 4096
+    header = magic + struct.pack(">5I", 0, 0, pages, 512, 4096)
+    end = struct.pack(">2I", len(name), sum(struct.unpack(f"{len(name)}b", name)) % 2**32) + magic
+    journal = database.with_name(database.name + "-journal")
+    journal.write_bytes(header.ljust(512, b"\0") + struct.pack(">I", (1 << 30) // 4096 + 1) + name + end)
+
+
+def test_a_journal_that_names_another_file_is_not_followed(tmp_path, old_file, caplog):
+    database, precious = tmp_path / "hints.sqlite", tmp_path / "precious"
+    with Hints(database) as hints:
+        hints.remember_digests([old_file])
+        for connected in (True, False):  # SQLite looks for a journal before every transaction
+            precious.write_text("years of work")
+            trap_journal(database, precious)
+            asked = hints if connected else Hints(database)
+            asked._recent_digests.clear()
+            assert asked.digests([old_file[:2]]) == [None]
+            asked.remember_digests([old_file])
+            assert precious.exists()
+    assert "its journal names another file" in caplog.text
+    connection = sqlite3.connect(database)
+    connection.execute("SELECT * FROM digests")
+    connection.close()
+    assert not precious.exists()  # so SQLite does delete it where it is let
+
+
+def test_a_journal_of_a_writer_that_was_killed_is_rolled_back(tmp_path, old_file):
+    database = tmp_path / "hints.sqlite"
+    with Hints(database) as hints:
+        hints.remember_digests([old_file])
+    writing = (
+        "import os, sqlite3, sys\n"
+        "connection = sqlite3.connect(sys.argv[1])\n"
+        "connection.execute('PRAGMA cache_size = 1')\n"
+        "connection.execute('DELETE FROM digests')\n"
+        "connection.executemany('INSERT INTO digests VALUES (?, 1, 1, 1)',"
+        " ((bytes(1000) + bytes([n]),) for n in range(100)))\n"
+        "os.kill(os.getpid(), 9)\n"
+    )
+    subprocess.run([sys.executable, "-c", writing, database])
+    assert (tmp_path / "hints.sqlite-journal").exists()
+    assert Hints(database).digests([old_file[:2]]) == [old_file[2]]
+
+
+def test_a_link_is_not_followed(tmp_path, old_file, caplog):
+    elsewhere = tmp_path / "elsewhere"
+    (tmp_path / "hints.sqlite").symlink_to(elsewhere)
+    with Hints(tmp_path / "hints.sqlite") as hints:
+        hints.remember_digests([old_file])
+    assert not elsewhere.exists()
+    assert "it is a link" in caplog.text
+
+
+@pytest.mark.parametrize(
+    "trap",
+    [
+        "CREATE VIEW more AS SELECT 1",
+        "CREATE TRIGGER more AFTER INSERT ON digests BEGIN DELETE FROM digests; END",
+        "CREATE INDEX more ON digests (length(hex(digest)))",
+        "DROP TABLE digests; CREATE VIEW digests AS WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i+1 FROM n)"
+        " SELECT i path, i state, i digest, i sum FROM n",
+        "DROP TABLE identities; CREATE TABLE identities (spec, identity AS (zeroblob(1e9)), sum)",
+    ],
+)
+def test_a_database_that_holds_more_than_our_tables_is_not_used(tmp_path, old_file, caplog, trap):
+    with Hints(tmp_path / "hints.sqlite") as hints:
+        hints.remember_digests([old_file])
+    database = sqlite3.connect(tmp_path / "hints.sqlite")
+    database.executescript(trap)
+    database.close()
+    before = (tmp_path / "hints.sqlite").read_bytes()
+    with Hints(tmp_path / "hints.sqlite") as hints:
+        assert hints.digests([old_file[:2]]) == [None]
+        assert hints.identity("x") is None
+        hints.remember_digests([old_file])
+    assert "it holds other tables than featx makes" in caplog.text
+    assert (tmp_path / "hints.sqlite").read_bytes() == before
+
+
+@pytest.mark.parametrize("digest", [b"", b"d" * 31, b"d" * 33, bytes(20 << 20), "d" * 32, 1.5, None])
+def test_a_digest_that_is_none_is_not_served_whatever_its_checksum(tmp_path, old_file, digest):
+    path = old_file[0]
+    with Hints(tmp_path / "hints.sqlite") as hints:
+        hints.remember_digests([old_file])
+    database = sqlite3.connect(tmp_path / "hints.sqlite")
+    with database:
+        state = database.execute("SELECT state FROM digests").fetchone()[0]
+        row = (digest, _checksum(path, state, digest))
+        database.execute("UPDATE digests SET digest = ?, sum = ?", row)
+    database.close()
+    assert Hints(tmp_path / "hints.sqlite").digests([old_file[:2]]) == [None]
+
+
+@pytest.mark.parametrize("identity", [b"", b"{", b"[1]", b"[" * 100_000, "{}x", 5, None, bytes(20 << 20)])
+def test_an_identity_that_is_none_is_not_served_whatever_its_checksum(tmp_path, identity):
+    with Hints(tmp_path / "hints.sqlite") as hints:
+        hints.remember_identity("x", {})
+    database = sqlite3.connect(tmp_path / "hints.sqlite")
+    with database:
+        row = (identity, _checksum(b"x", identity))
+        database.execute("UPDATE identities SET identity = ?, sum = ?", row)
+    database.close()
+    assert Hints(tmp_path / "hints.sqlite").identity("x") is None
 
 
 def test_a_file_that_disappears_or_is_truncated_meanwhile_costs_time_only(tmp_path, old_file):
