@@ -204,11 +204,11 @@ def _opened(raw: bytes) -> "Image.Image":
 
     if not raw:
         raise DecodeError("zero bytes")
-    with _explained("image header"):
+    content = _content(raw)
+    with _explained(f"{content if content in _FORMATS else 'image'} header"):
         try:
             return Image.open(io.BytesIO(raw), formats=_FORMATS)
         except UnidentifiedImageError as error:
-            content = _content(raw)
             if content in _FORMATS:
                 raise DecodeError(f"truncated or damaged {content} header") from error
             raise DecodeError(
