@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from featx.cli import options
-from featx.cli.show import Screen, printable, size_text
+from featx.cli.show import Screen, printable_line, size_text
 from featx.errors import ExtractionError
 
 if TYPE_CHECKING:
@@ -137,7 +137,9 @@ def run_values(done: "Run") -> dict[str, Any]:
         **common,
         "images_per_second": _rate(done.extracted, done),
         "extractors": [_outcome_values(outcome, done) | common for outcome in done.outcomes],
-        "failures": [{"id": printable(failure.id), "reason": failure.reason} for failure in done.failures],
+        "failures": [
+            {"id": printable_line(failure.id), "reason": failure.reason} for failure in done.failures
+        ],
         "skipped": dict(done.table.skipped),
     }
 

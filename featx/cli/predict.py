@@ -13,7 +13,7 @@ import typer
 
 from featx.cli import options
 from featx.cli.extract import telling_failures
-from featx.cli.show import Screen, columns, printable
+from featx.cli.show import Screen, columns, printable_line
 
 if TYPE_CHECKING:
     from featx.model import Model, Predictions
@@ -108,7 +108,7 @@ def predict(
     values = {
         "predictions": rows,
         "scores": scores,
-        "failures": [{"id": failure.id, "reason": failure.reason} for failure in failures],
+        "failures": [{"id": printable_line(failure.id), "reason": failure.reason} for failure in failures],
         "out": None if out is None else str(out),
     }
     lines = [] if out is None else [f"wrote {count} predictions to {out}"]
@@ -142,7 +142,7 @@ def _table(out: Path | None, as_json: bool) -> Iterator[TextIO | None]:
 def _rows(fitted: "Model", part: "Predictions") -> Iterator[dict[str, Any]]:
     names = _probability_names(fitted, part.probabilities is not None)
     for index, (name, label) in enumerate(zip(part.ids.tolist(), part.labels.tolist(), strict=True)):
-        row = {"id": printable(name), "label": label}
+        row = {"id": printable_line(name), "label": label}
         if part.probabilities is not None:
             row["probabilities"] = dict(zip(names, part.probabilities[index].tolist(), strict=True))
         yield row

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from featx.engine import Progress
 
-__all__ = ["Screen", "columns", "printable", "size_text"]
+__all__ = ["Screen", "columns", "printable", "printable_line", "size_text"]
 
 _LINE_SECONDS = 10.0
 _NAMED = 5
@@ -51,7 +51,7 @@ class Screen:
         """Name the first samples without a vector, each an id and a reason."""
         named = list(failures)
         for name, reason in named[:_NAMED]:
-            self.remark(f"left out {name}: {reason}")
+            self.remark(f"left out {printable_line(name)}: {printable_line(reason)}")
         if len(named) > _NAMED:
             self.remark(f"left out {len(named) - _NAMED} more samples; --json lists all")
 
@@ -93,11 +93,19 @@ def columns(rows: Sequence[Sequence[object]], *, header: Sequence[str]) -> str:
 
 def printable(text: str) -> str:
     """Return text that any terminal can print: undecodable bytes and control characters are escaped."""
+    return "\n".join(map(printable_line, text.split("\n")))
+
+
+def printable_line(text: str) -> str:
+    r"""Return text that any terminal can print on one line, such as the name of a file, which may hold line ends.
+
+    Examples
+    --------
+    >>> print(printable_line("a\nb\udcff.png"))
+    a\nb\xff.png
+    """
     decoded = text.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
-    return "".join(
-        char if char in "\n\t" or char.isprintable() else char.encode("unicode_escape").decode()
-        for char in decoded
-    )
+    return "".join(char if char.isprintable() else char.encode("unicode_escape").decode() for char in decoded)
 
 
 def size_text(size_bytes: float) -> str:
