@@ -48,7 +48,7 @@ def open_checked(path: Path, *, anew: bool = False) -> BufferedReader:
     """
     try:
         # O_NONBLOCK: a FIFO under a shard's name must not hang the reader.
-        file = os.fdopen(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb")
+        file = open(path, "rb", opener=lambda name, flags: os.open(name, flags | os.O_NONBLOCK))  # noqa: SIM115
     except FileNotFoundError:
         raise
     except IsADirectoryError as error:

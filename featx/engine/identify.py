@@ -10,11 +10,18 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from featx.cache import Hints
+from featx.cache import Hints, fingerprint_of
 from featx.engine.runtime import choose_device, choose_precision, machine_facts
 from featx.errors import UsageError
 from featx.extractors import registry
-from featx.extractors.spec import ExtractorSpec, Precision, Request, parse
+from featx.extractors.spec import (
+    WEIGHTS_SUFFIXES,
+    ExtractorSpec,
+    Precision,
+    Request,
+    parse,
+    resolve_path,
+)
 
 if TYPE_CHECKING:
     from featx.extractors.backbone import Backbone
@@ -73,7 +80,7 @@ def read_extractors(extractors: Any, **keys: Any) -> "tuple[Request | ModuleExtr
     twice = next((text for text in texts if texts.count(text) > 1), None)
     if twice is not None:
         raise UsageError(
-            f"extractor '{twice}' is named twice, and its columns would have the same names. Name it once; two modules "
+            f"extractor {twice!r} is named twice, and its columns would have the same names. Name it once; two modules "
             "need two names."
         )
     return read
@@ -110,9 +117,9 @@ def identify(
         },
         sort_keys=True,
     )
-    remembered = hints.identity(question)
-    if remembered is not None and _stat(remembered["weights_path"]) == remembered["weights_stat"]:
-        return _spec(remembered["spec"])
+    remembered = _remembered(hints.identity(question))
+    if remembered is not None:
+        return remembered
     source = registry.find_source(asked)
     found = source.weights_path(asked)
     path = None if found is None else str(found)
@@ -136,6 +143,22 @@ def load(asked: "Request | ModuleExtractor", spec: ExtractorSpec) -> "Backbone |
     return registry.load(asked, spec) if isinstance(asked, Request) else asked.load(spec)
 
 
+def _remembered(hint: dict[str, Any] | None) -> ExtractorSpec | None:
+    """Return the identity that a hint holds, unless its weights have changed since, or it is no such hint."""
+    try:
+        if hint is None or _stat(hint["weights_path"]) != hint["weights_stat"]:
+            return None
+        spec = _spec(hint["spec"])
+        return spec if fingerprint_of(spec.identity) == spec.fingerprint else None
+    except (
+        KeyError,
+        TypeError,
+        ValueError,
+        RecursionError,
+    ):  # whoever writes to the cache may have written it
+        return None
+
+
 @functools.lru_cache(maxsize=256)
 def _spec(text: str) -> ExtractorSpec:
     # Folds and clones ask for the same few again and again, and a fingerprint takes a while.
@@ -148,16 +171,16 @@ def _as_text(value: Any) -> str:
 
 def _absolute(request: Request) -> Request:
     weights = request.options.get("weights", "")
-    if os.sep not in weights and not weights.endswith((".pth", ".pt", ".safetensors")):
+    if os.sep not in weights and not weights.endswith(WEIGHTS_SUFFIXES):
         return request
-    options = {**request.options, "weights": str(Path(weights).expanduser().absolute())}
+    options = {**request.options, "weights": str(resolve_path(weights))}
     return replace(request, keys=tuple(sorted(options.items())))
 
 
 def _stat(path: str | None) -> list[int] | None:
     try:
         stat = Path(path).stat() if path is not None else None
-    except OSError:
+    except (OSError, ValueError):  # which is what a name with a NUL in it gives
         return [-1]  # a file that is gone is like no file remembered
     return None if stat is None else [stat.st_ino, stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns]
 

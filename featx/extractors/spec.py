@@ -2,16 +2,27 @@
 
 import hashlib
 import json
+import os
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field
 from functools import cached_property
+from pathlib import Path
 from typing import Any, Literal, get_args
 
 from featx.errors import UsageError
 from featx.samples import Pixels
 
-__all__ = ["SCHEMA", "WEIGHTS_SUFFIXES", "ExtractorSpec", "Precision", "Request", "parse", "to_text"]
+__all__ = [
+    "SCHEMA",
+    "WEIGHTS_SUFFIXES",
+    "ExtractorSpec",
+    "Precision",
+    "Request",
+    "parse",
+    "resolve_path",
+    "to_text",
+]
 
 SCHEMA = 1
 """Number of the identity's layout; a change of any rule that can move a vector raises it."""
@@ -20,6 +31,13 @@ WEIGHTS_SUFFIXES = (".pth", ".pt", ".safetensors")
 """What the name of a weights file ends in."""
 
 Precision = Literal["float32", "float16", "bfloat16"]
+
+_JSON_TYPES = {
+    **dict.fromkeys(("source", "name", "kind", "weights", "pool", "text"), str),
+    **dict.fromkeys(("preprocessing", "decode", "parameters"), dict),
+    **dict.fromkeys(("schema", "n_features"), int),
+    "layer": list,
+}
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 
@@ -141,14 +159,20 @@ class ExtractorSpec:
         Raises
         ------
         TypeError, KeyError
-            If a field is missing or unknown.
+            If a field is missing, unknown or of another type.
         ValueError
-            If it names pixels that this featx cannot produce.
+            If it names pixels or a precision that this featx cannot produce, or no feature.
         """
-        if values["pixels"] not in get_args(Pixels):
-            raise ValueError(
-                f"pixels: expected one of {', '.join(get_args(Pixels))}, got {values['pixels']!r}"
-            )
+        for name, kind in _JSON_TYPES.items():
+            if not isinstance(values[name], kind):
+                raise TypeError(f"{name}: expected {kind.__name__}, got {type(values[name]).__name__}")
+        if not all(isinstance(layer, str) for layer in values["layer"]):
+            raise TypeError(f"layer: expected names, got {values['layer']!r:.80}")
+        if values["n_features"] < 1:
+            raise ValueError(f"n_features: expected at least 1, got {values['n_features']}")
+        for name, choices in (("pixels", get_args(Pixels)), ("precision", get_args(Precision))):
+            if values[name] not in choices:
+                raise ValueError(f"{name}: expected one of {', '.join(choices)}, got {values[name]!r:.80}")
         return cls(**{**values, "layer": tuple(values["layer"])})
 
 
@@ -185,8 +209,8 @@ def parse(text: str) -> tuple[Request, ...]:
         # Without a source no name looks like a file; with one it may, but not where a path breaks off before it.
         if weights and request.name.endswith(WEIGHTS_SUFFIXES) and (cut or request.source is None):
             raise UsageError(
-                f"extractor '{text}': expected a name after '+', got '{request.name}', which looks like the rest of "
-                f"weights={weights}. In a path write %2B for '+'."
+                f"extractor {text!r}: expected a name after '+', got '{request.name}', which looks like the rest of "
+                f"weights={weights!r}. In a path write %2B for '+'."
             )
         weights = request.options.get("weights", weights)
     return requests
@@ -197,6 +221,12 @@ def to_text(requests: Iterable[Request]) -> str:
     return "+".join(request.text for request in requests)
 
 
+def resolve_path(text: str) -> Path:
+    """Return the absolute path that ``weights=`` names."""
+    # Not Path.expanduser, which raises where there is no such user.
+    return Path(os.path.expanduser(text)).absolute()  # noqa: PTH111
+
+
 def _parse_one(part: str, whole: str) -> Request:
     head, *pairs = part.strip().split(":")
     source, slash, name = head.partition("/")
@@ -204,19 +234,19 @@ def _parse_one(part: str, whole: str) -> Request:
         source, name = "", head
     if not _NAME.fullmatch(name) or (slash and not _NAME.fullmatch(source)):
         raise UsageError(
-            f"extractor '{whole}': expected NAME[:key=value]... or source/NAME, fused with '+', got {part!r}. "
+            f"extractor {whole!r}: expected NAME[:key=value]... or source/NAME, fused with '+', got {part!r}. "
             "Write for example 'resnet50:layer=layer4:pool=max+hog'; in a value %2B stands for '+' and %3A for ':'."
         )
     keys: dict[str, str] = {}
     for pair in pairs:
-        key, equals, value = pair.partition("=")
+        key, equals, value = pair.strip().partition("=")
         if not equals or not key or not value:
             raise UsageError(
-                f"extractor '{whole}': expected key=value after ':', got {pair!r}. "
+                f"extractor {whole!r}: expected key=value after ':', got {pair!r}. "
                 "Write for example ':layer=layer4'; in a value %2B stands for '+' and %3A for ':'."
             )
         if key in keys:
-            raise UsageError(f"extractor '{whole}': key '{key}' is given twice. Keep one.")
+            raise UsageError(f"extractor {whole!r}: key {key!r} is given twice. Keep one.")
         keys[key] = _unescape(value)
     return Request(source or None, name, tuple(sorted(keys.items())))
 

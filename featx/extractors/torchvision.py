@@ -17,14 +17,13 @@ from featx.errors import UsageError, WeightsError
 from featx.extractors.backbone import Backbone, BackboneOptions, backbone_spec
 from featx.extractors.layers import Layer, plan_layers, tap
 from featx.extractors.preprocessing import Preprocessing
-from featx.extractors.spec import ExtractorSpec, Precision, Request
+from featx.extractors.spec import ExtractorSpec, Precision, Request, resolve_path
 from featx.extractors.weights import (
     digest_file,
     digest_tensors,
     load_tensors,
     parameters_on_meta,
     read_tensors,
-    resolve_path,
     seeded,
 )
 

@@ -1,7 +1,11 @@
 """Weights on disk: read without running code from them, digested, and fitted into an architecture."""
 
+import errno
 import hashlib
+import os
 import re
+import stat
+import zipfile
 import zlib
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -22,7 +26,6 @@ __all__ = [
     "load_tensors",
     "parameters_on_meta",
     "read_tensors",
-    "resolve_path",
     "seeded",
 ]
 
@@ -39,12 +42,16 @@ def digest_file(path: Path) -> str:
         If the file cannot be read.
     """
     try:
-        with path.open("rb") as file:
+        # O_NONBLOCK: the path may come from a model that somebody else made, and lead to a FIFO.
+        with open(path, "rb", opener=lambda name, flags: os.open(name, flags | os.O_NONBLOCK)) as file:
+            if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+                raise IsADirectoryError(errno.EISDIR, "not a regular file")
             return hashlib.file_digest(file, "sha256").hexdigest()
-    except OSError as error:
+    except (OSError, ValueError) as error:
+        reason = error.strerror if isinstance(error, OSError) else error
         raise WeightsError(
-            f"weights file '{path}' cannot be read ({error.strerror}). Check the path after 'weights='.",
-            opening=error,
+            f"weights file '{path}' cannot be read ({reason}). Check the path after 'weights='.",
+            opening=error if isinstance(error, OSError) else None,
         ) from error
 
 
@@ -100,6 +107,7 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
 
             loaded: Any = load_file(path)
         else:
+            _refuse_compressed(path)
             loaded = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # zip, pickle and safetensors readers each leak their own kinds
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
@@ -196,9 +204,14 @@ def seeded() -> Iterator[None]:
         yield
 
 
-def resolve_path(text: str) -> Path:
-    """Return the absolute path that ``weights=`` names."""
-    return Path(text).expanduser().absolute()
+def _refuse_compressed(path: Path) -> None:
+    """Refuse an archive that may unpack to more than the file: torch.save stores plainly."""
+    if zipfile.is_zipfile(path):
+        with zipfile.ZipFile(path) as archive:
+            members = archive.infolist()
+        plain = all(member.compress_type == zipfile.ZIP_STORED for member in members)
+        if not plain or sum(member.file_size for member in members) > path.stat().st_size:
+            raise ValueError("its content is compressed")
 
 
 def _bytes_of(tensors: Mapping[str, Tensor]) -> Iterator[bytes | memoryview]:

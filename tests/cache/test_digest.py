@@ -1,5 +1,6 @@
 import os
 import threading
+from pathlib import Path
 
 import pytest
 
@@ -83,6 +84,8 @@ def test_what_is_no_regular_file_neither_hangs_nor_passes(tmp_path):
         thread.start()
         thread.join(timeout=5)
         assert found == ["DamagedError"]
+    still_open = {entry.resolve().name for entry in Path("/proc/self/fd").iterdir()}
+    assert not still_open & {"fifo.h5", "folder.h5"}
 
 
 def outcome(path):

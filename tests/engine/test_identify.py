@@ -1,4 +1,6 @@
 import importlib.metadata
+import json
+import sqlite3
 import sys
 from dataclasses import replace
 
@@ -94,6 +96,40 @@ def test_an_identity_is_remembered_until_something_it_depends_on_changes(tmp_pat
     monkeypatch.setattr(sys.modules["featx.engine.identify"], "package_versions", lambda: {"torch": "99"})
     assert found() == first
     assert len(resolutions) == 3
+
+
+def test_a_remembered_identity_that_is_none_is_found_anew(tmp_path, resolutions):
+    [asked] = read_extractors("hog")
+
+    def found():
+        return identify(asked, device="cpu", precision="float32", hints=Hints(tmp_path / "hints.sqlite"))
+
+    right = found()
+    values = right.to_json()
+    deep = []
+    for _ in range(800):
+        deep = [deep]
+    bad = [
+        *({**values, "name": name} for name in (["hog"], None, "\ud800")),
+        *({**values, "parameters": parameters} for parameters in (3, {"a": 1e999}, {"a": deep})),
+        {**values, "n_features": -1},
+        {**values, "precision": "float8"},
+        [values],
+        {},
+    ]
+    hints = [{"weights_path": None, "weights_stat": None, "spec": json.dumps(one)} for one in bad]
+    hints += [{}, {"weights_path": 3, "weights_stat": None, "spec": "{}"}]
+    hints += [{"weights_path": "\0", "weights_stat": [-1], "spec": "["}]
+    hints += [{"weights_path": None, "weights_stat": None, "spec": spec} for spec in ([], "[" * 100_000)]
+    database = sqlite3.connect(tmp_path / "hints.sqlite")
+    [[question]] = database.execute("SELECT spec FROM identities")
+    database.close()
+    for hint in hints:
+        with Hints(tmp_path / "hints.sqlite") as written:
+            written.remember_identity(question.decode(), hint)
+        before = len(resolutions)
+        assert found() == right
+        assert len(resolutions) == before + 1
 
 
 def test_weights_that_change_behind_the_same_name_are_another_identity(tmp_path, resolutions, monkeypatch):

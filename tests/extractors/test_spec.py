@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from featx.cache import fingerprint_of
 from featx.errors import UsageError
-from featx.extractors.spec import ExtractorSpec, Request, parse, to_text
+from featx.extractors.spec import ExtractorSpec, Request, parse, resolve_path, to_text
 
 NAMES = st.from_regex(r"[A-Za-z0-9][A-Za-z0-9._-]{0,12}", fullmatch=True)
 KEYS = st.from_regex(r"[a-z_]{1,8}", fullmatch=True)
@@ -152,6 +152,27 @@ def test_a_key_given_twice_is_refused():
         parse("resnet50:pool=avg:pool=max")
 
 
+def test_blanks_around_a_pair_are_no_part_of_it():
+    (request,) = parse("resnet50 : weights=/a b.pth :pool=max".replace(" :", ":", 1))
+    assert request.options == {"weights": "/a b.pth", "pool": "max"}
+    assert parse(request.text) == (request,)
+
+
+def test_a_refusal_is_one_line_whatever_was_written():
+    for text in ("a\nb", "a:pool\n", "a:b\nc=1:b\nc=2", "a:weights=/x\ny+b.pth"):
+        with pytest.raises(UsageError) as caught:
+            parse(text)
+        assert "\n" not in str(caught.value)
+
+
+def test_a_path_is_made_absolute_and_tilde_is_home(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    assert resolve_path("a/b.pth") == tmp_path / "a/b.pth"
+    assert resolve_path("~/b.pth") == tmp_path / "home/b.pth"
+    assert resolve_path("~no-such-user/b.pth") == tmp_path / "~no-such-user/b.pth"
+
+
 def test_the_fingerprint_is_the_sha256_of_canonical_json():
     canonical = (
         '{"decode":{"version":1},"kind":"image","layer":["layer3","input:fc"],"name":"resnet18",'
@@ -201,7 +222,14 @@ def test_a_spec_survives_json_and_pickle():
     [
         ({**SPEC.to_json(), "colour": "red"}, TypeError),
         ({k: v for k, v in SPEC.to_json().items() if k != "layer"}, KeyError),
-        ({k: v for k, v in SPEC.to_json().items() if k != "weights"}, TypeError),
+        ({k: v for k, v in SPEC.to_json().items() if k != "weights"}, KeyError),
+        ({**SPEC.to_json(), "name": ["resnet18"]}, TypeError),
+        ({**SPEC.to_json(), "n_features": "768"}, TypeError),
+        ({**SPEC.to_json(), "n_features": 0}, ValueError),
+        ({**SPEC.to_json(), "layer": "layer3"}, TypeError),
+        ({**SPEC.to_json(), "layer": [3]}, TypeError),
+        ({**SPEC.to_json(), "parameters": None}, TypeError),
+        ({**SPEC.to_json(), "precision": "float8"}, ValueError),
     ],
 )
 def test_a_spec_with_missing_or_unknown_fields_is_not_read(values, error):
