@@ -19,6 +19,7 @@ __all__ = [
     "check_spec",
     "extractor_directory",
     "fingerprint_of",
+    "is_linked",
     "prepare",
     "read_spec",
     "remove_stale",
@@ -96,7 +97,11 @@ def read_spec(directory: Path) -> dict[str, Any] | None:
         )
     if schema != SCHEMA or set(spec) != {"schema", "fingerprint", "identity"}:
         raise DamagedError(damaged.format("it does not hold schema, fingerprint and identity"))
-    if not isinstance(spec["identity"], dict) or fingerprint_of(spec["identity"]) != spec["fingerprint"]:
+    try:
+        right = isinstance(spec["identity"], dict) and fingerprint_of(spec["identity"]) == spec["fingerprint"]
+    except (UsageError, RecursionError):
+        right = False
+    if not right:
         raise DamagedError(damaged.format("its fingerprint is not that of its identity"))
     return dict(spec)
 
@@ -133,6 +138,11 @@ def prepare(directory: Path, *, fingerprint: str, identity: Mapping[str, Any]) -
         publish_bytes(_canonical_json(spec), directory / "spec.json", temporary_folder=directory / "tmp")
 
 
+def is_linked(directory: Path) -> bool:
+    """Whether an extractor's folder is, or has inside, a link to another folder: nothing is deleted there."""
+    return any(path.is_symlink() for path in (directory, directory / "shards", directory / "tmp"))
+
+
 def shard_names(directory: Path) -> set[str]:
     """Names of the files in ``shards/`` that are named like a shard; empty when there is no such folder.
 
@@ -152,8 +162,10 @@ def shard_names(directory: Path) -> set[str]:
 
 
 def stale_files(directory: Path) -> list[Path]:
-    """Temporary files that no living writer can still be writing."""
-    found = []
+    """Temporary files that no living writer can still be writing; none behind a link, where they may be anyone's."""
+    found: list[Path] = []
+    if is_linked(directory):
+        return found
     with contextlib.suppress(FileNotFoundError):
         for path in sorted((directory / "tmp").iterdir()):
             with contextlib.suppress(FileNotFoundError):

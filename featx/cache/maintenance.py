@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from featx.cache.digest import DamagedError, check_digests
 from featx.cache.disk import remove_file
 from featx.cache.index import KeyTable
-from featx.cache.layout import STALE_SECONDS, read_spec, shard_names, stale_files
+from featx.cache.layout import STALE_SECONDS, is_linked, read_spec, shard_names, stale_files
 from featx.cache.merge import merge, merge_groups
 from featx.cache.reader import read_shard
 from featx.cache.shard import FAILURE, VECTOR, Shard, rows_per_shard
@@ -28,6 +28,7 @@ __all__ = ["ExtractorInfo", "Problem", "PruneReport", "VerifyReport", "list_extr
 
 _FOLDER_NAME = re.compile(r"(.+)-([0-9a-f]{12})")
 _DAY_SECONDS = 86400.0
+_ROWS_AT_ONCE = 4096
 _PARTS = ("spec.json", "shards", "tmp", "turn")
 
 
@@ -157,7 +158,7 @@ def verify(root: Path, *, repair: bool = False) -> VerifyReport:
     root : Path
     repair : bool
         Delete what is broken, and nothing else: the next run computes its rows again. Files that merely
-        cannot be read, or are of a newer schema, are left alone.
+        cannot be read, are of a newer schema, or lie behind a link to another folder are left alone.
 
     Raises
     ------
@@ -168,7 +169,8 @@ def verify(root: Path, *, repair: bool = False) -> VerifyReport:
     folders = [_examine(directory, anew=True) for directory in _extractor_directories(root)]
     problems = []
     for folder in folders:
-        problems += [Problem(path, text, repair and _removed(path)) for path, text in folder.broken]
+        may_remove = repair and not is_linked(folder.directory)
+        problems += [Problem(path, text, may_remove and _removed(path)) for path, text in folder.broken]
         problems += [Problem(path, text, False) for path, text in folder.unusable]
     return VerifyReport(
         n_extractors=len(folders),
@@ -183,7 +185,7 @@ def prune(root: Path, *, older_than_days: float | None = None, dry_run: bool = F
     """Merge small shards and remove what nobody needs; which vector serves a key never changes.
 
     Removed are broken shards, temporary files older than an hour, and folders of ours that for an hour have
-    held neither spec.json nor a shard.
+    held neither spec.json nor a shard. What lies behind a link to another folder is left alone.
 
     Parameters
     ----------
@@ -202,6 +204,10 @@ def prune(root: Path, *, older_than_days: float | None = None, dry_run: bool = F
     removed: list[Path] = []
     problems: list[Problem] = []
     for directory in _extractor_directories(Path(root)):
+        if is_linked(directory):
+            text = f"'{directory}' is or holds a link to another folder: left alone. Prune the cache it leads to."
+            problems.append(Problem(directory, text, False))
+            continue
         folder = _examine(directory)
         too_old = older_than_days is not None and _age_seconds(directory) > older_than_days * _DAY_SECONDS
         if too_old or (folder.orphaned and _age_seconds(directory) > STALE_SECONDS):
@@ -260,7 +266,10 @@ def _examine(directory: Path, *, anew: bool = False) -> _Folder:
     found = []
     for path in paths:
         try:
-            found.append((path, read_shard(path)))
+            shard = read_shard(path)
+            if anew:
+                _read_vectors(shard)
+            found.append((path, shard))
         except FileNotFoundError as error:
             if path.is_symlink():
                 folder.broken.append((path, f"'{path}' is a broken link ({error.strerror})."))
@@ -279,6 +288,13 @@ def _examine(directory: Path, *, anew: bool = False) -> _Folder:
     return folder
 
 
+def _read_vectors(shard: Shard) -> None:
+    rows = np.flatnonzero(shard.status == VECTOR)
+    for start in range(0, len(rows), _ROWS_AT_ONCE):
+        part = rows[start : start + _ROWS_AT_ONCE]
+        shard.read(part, np.empty((len(part), shard.n_features), shard.dtype))
+
+
 def _info(folder: _Folder) -> ExtractorInfo:
     shards = sorted(folder.shards, key=lambda shard: shard.rank)
     vectors = KeyTable().extended(*_keys(shards, VECTOR))
@@ -288,12 +304,13 @@ def _info(folder: _Folder) -> ExtractorInfo:
     name_text = name[1] if name else folder.directory.name
     first = shards[0] if shards else None
     problems = [text for _, text in folder.broken + folder.unusable]
+    precision = folder.spec["identity"].get("precision") if folder.spec else None
     return ExtractorInfo(
         directory=folder.directory,
         name=name_text,
         fingerprint=folder.spec["fingerprint"] if folder.spec else first.fingerprint if first else None,
         text=str(json.loads(shards[-1].provenance).get("spec", name_text)) if shards else name_text,
-        precision=folder.spec["identity"].get("precision") if folder.spec else None,
+        precision=precision if isinstance(precision, str) else None,
         n_vectors=int(np.count_nonzero(vectors.find(vectors.keys) == vectors.positions)),
         n_failures=len(np.unique(failures.find(only_failures))),
         n_shards=len(shards),

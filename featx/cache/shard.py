@@ -89,7 +89,7 @@ class Shard:
         return self.published, self.name
 
     def read(self, rows: NDArray[np.int64], into: NDArray[Any]) -> None:
-        """Read some rows of the features.
+        """Read some rows of the features, all of them vectors.
 
         The file is open only for as long as this takes: neither descriptors nor mappings are kept, so any
         number of shards works under any limit. Neighbouring rows are read together.
@@ -102,7 +102,8 @@ class Shard:
         Raises
         ------
         DamagedError
-            The file changed since it was validated and is no longer what its name promises.
+            The file changed since it was validated and is no longer what its name promises; or a vector is not
+            finite, so featx did not publish it.
         FileNotFoundError
             Another process merged or removed it.
         """
@@ -120,6 +121,11 @@ class Shard:
                 part = into[start:stop].data.cast("B")
                 if file.readinto(part) != part.nbytes:
                     raise DamagedError(f"shard '{self.path}' became shorter while it was read. Run again.")
+        if not np.isfinite(into).all():
+            raise DamagedError(
+                f"shard '{self.path}' is not one that featx wrote: it holds a vector that is not finite. "
+                f"Run `featx cache verify --repair` to drop it; its rows are computed again on the next run."
+            )
 
     def reason(self, row: int) -> str:
         """Why the sample of a failed row failed."""

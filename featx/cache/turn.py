@@ -33,7 +33,8 @@ def turn(directory: Path | None) -> Iterator[None]:
 def _lock(directory: Path) -> int | None:
     try:
         directory.mkdir(parents=True, exist_ok=True)
-        descriptor = os.open(directory / "turn", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
+        flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+        descriptor = os.open(directory / "turn", flags, 0o666)
     except OSError:
         return None
     try:

@@ -68,11 +68,21 @@ def test_a_folder_of_another_extractor_is_refused(tmp_path):
         '{"schema": 1, "fingerprint": "x", "identity": []}',
         '{"schema": 1, "fingerprint": "x", "identity": {}}',
         '{"schema": 1, "fingerprint": 5, "identity": {"a": NaN}}',
+        '{"schema": 1, "fingerprint": 5, "identity": {"a": 1e999}}',
+        '{"schema": 1, "fingerprint": 5, "identity": {"a": "\\ud800"}}',
     ],
 )
 def test_a_damaged_spec_is_refused_with_the_way_out(tmp_path, text):
     (tmp_path / "spec.json").write_bytes(text.encode("utf-8", "surrogateescape"))
     with pytest.raises(DamagedError, match=r"spec.json' is damaged.*cache verify --repair"):
+        read_spec(tmp_path)
+
+
+@pytest.mark.parametrize("depth", [10, *range(500, 1100, 7)])
+def test_a_spec_without_bottom_is_refused_at_every_depth(tmp_path, depth):
+    deep = "[" * depth + "]" * depth
+    (tmp_path / "spec.json").write_text(f'{{"schema": 1, "fingerprint": 5, "identity": {{"a": {deep}}}}}')
+    with pytest.raises(DamagedError, match=r"spec.json' is damaged"):
         read_spec(tmp_path)
 
 
@@ -105,6 +115,22 @@ def test_only_files_named_by_a_digest_are_shards(tmp_path):
         (tmp_path / "shards" / name).touch()
     assert shard_names(tmp_path) == {"a" * 64 + ".h5"}
     assert shard_names(tmp_path / "absent") == set()
+
+
+@pytest.mark.parametrize("link", [".", "tmp", "shards"])
+def test_nothing_is_removed_behind_a_link(tmp_path, link):
+    precious, ours = tmp_path / "home" / "tmp" / "thesis.tex", tmp_path / "cache" / "tiny"
+    precious.parent.mkdir(parents=True)
+    precious.touch()
+    os.utime(precious, (1.0, 1.0))
+    ours.mkdir(parents=True)
+    if link == ".":
+        ours.rmdir()
+        ours.symlink_to(tmp_path / "home")
+    else:
+        (ours / link).symlink_to(tmp_path / "home" / "tmp")
+    remove_stale(ours)
+    assert precious.exists()
 
 
 def test_only_old_temporary_files_are_removed(tmp_path):

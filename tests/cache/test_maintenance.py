@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from featx.cache import MISSING, digest, extractor_directory, fingerprint_of, list_extractors, prune, verify
+from featx.cache.shard import build_shard
 from featx.errors import CacheError
 
 
@@ -216,6 +217,45 @@ def test_pruning_merges_small_shards_and_serves_the_same(cache, folder, open_sto
     after = snapshot(cache)
     assert prune(cache).n_merged == 0
     assert snapshot(cache) == after
+
+
+@pytest.mark.parametrize("link", [".", "shards", "tmp"])
+def test_nothing_behind_a_link_is_repaired_or_pruned(cache, folder, tmp_path, link):
+    damage(first_shard(folder))
+    (folder / "tmp" / "half.h5").write_bytes(b"half")
+    make_old(folder / "tmp" / "half.h5", 7200)
+    linked = folder if link == "." else folder / link
+    linked.rename(tmp_path / "elsewhere")
+    linked.symlink_to(tmp_path / "elsewhere")
+    for path in tmp_path.rglob("*"):
+        make_old(path, 10**7)
+    before = snapshot(tmp_path)
+    assert not verify(cache, repair=True).ok
+    [problem] = [one for one in prune(cache, older_than_days=1).problems if not one.removed]
+    assert problem.path == folder
+    assert "a link to another folder: left alone" in problem.message
+    after = snapshot(tmp_path)
+    assert {path: after.get(path) for path in before if "other-" not in str(path)} == {
+        path: content for path, content in before.items() if "other-" not in str(path)
+    }
+
+
+def test_a_vector_that_is_not_finite_is_never_served_and_is_repaired_away(
+    cache, folder, add_shard, open_store, make_keys, make_vectors
+):
+    facts = {"fingerprint": fingerprint_of({"name": "tiny"}), "decoder": "", "provenance": "{}"}
+    image = build_shard(make_keys(4, seed=7), make_vectors(4), failures=[], **facts, published=1.0)
+    forged = add_shard(
+        image.replace(make_vectors(4)[2].tobytes(), np.float32([1, np.nan, 1]).tobytes()), folder
+    )
+    store = open_store(folder, identity={"name": "tiny"})
+    with pytest.raises(
+        CacheError, match=rf"{forged.name}' is not one that featx wrote: .*not finite.*--repair"
+    ):
+        store.read(store.lookup(make_keys(4, seed=7)))
+    assert [problem.path for problem in verify(cache).problems] == [forged]
+    assert verify(cache, repair=True).ok
+    assert not forged.exists()
 
 
 def test_a_dry_run_says_the_same_and_touches_nothing(cache, folder):

@@ -66,6 +66,14 @@ def test_what_cannot_be_locked_is_not_waited_for(tmp_path):
         pass
 
 
+def test_a_link_is_neither_followed_nor_waited_for(tmp_path):
+    (tmp_path / "a").mkdir()
+    (tmp_path / "a" / "turn").symlink_to(tmp_path / "elsewhere")
+    with turn(tmp_path / "a"), turn(tmp_path / "a"):
+        pass
+    assert not (tmp_path / "elsewhere").exists()
+
+
 def test_the_end_of_a_process_ends_its_turn(tmp_path):
     context = multiprocessing.get_context("forkserver")
     entered, leave = context.Event(), context.Event()
