@@ -7,15 +7,19 @@ scikit-learn estimator. Both lie in the zip uncompressed, so that what is read i
 import contextlib
 import io
 import json
+import logging
 import os
+import warnings
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from featx.errors import ModelError
 
 __all__ = ["FORMAT", "TRUSTED_TYPES", "load_artefact", "save_artefact"]
+
+_log = logging.getLogger(__name__)
 
 FORMAT = 1
 
@@ -27,6 +31,9 @@ TRUSTED_TYPES = (
     "sklearn.neural_network._stochastic_optimizers.SGDOptimizer",
 )
 """What a head may hold beyond the types that skops trusts itself: optimisers of MLPs, trees of neighbours."""
+
+_READING_FILES = "sklearn.feature_extraction."
+"""Estimators that skops trusts and no head needs: among them are some that open the files their data name."""
 
 _RECORD = "model.json"
 _HEAD = "head.skops"
@@ -192,11 +199,16 @@ def _constructed(data: bytes, source: Path) -> Any:
     what = f"{_HEAD} of model {str(source)!r}"
     _check_head(data, what, "it was made or changed by something other than featx: do not use it")
     try:
-        head = skops.io.loads(data, trusted=list(TRUSTED_TYPES))
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            head = skops.io.loads(data, trusted=list(TRUSTED_TYPES))
+            predicts = hasattr(head, "predict")
     except Exception as error:
         # A crafted file can make skops fail with any error at all.
         raise ModelError(f"{what} is damaged: {type(error).__name__}: {error}") from error
-    if not hasattr(head, "predict"):
+    for warning in caught[:1]:  # such as of another version of scikit-learn, which every part of a head gives
+        _log.warning("%s: %s", what, warning.message)
+    if not predicts:
         raise ModelError(f"{what} holds {type(head).__name__}, which predicts nothing.")
     return head
 
@@ -211,9 +223,24 @@ def _check_head(data: bytes, what: str, advice: str) -> None:
         raise ModelError(f"{what} holds an archive within an archive, as of a sparse matrix; {advice}.")
     try:
         untrusted = set(skops.io.get_untrusted_types(data=data)) - set(TRUSTED_TYPES)
+        modules = set(_modules(json.loads(members["schema.json"])))
+        untrusted |= {name for name in modules if name.startswith(_READING_FILES)}
     except Exception as error:
         raise ModelError(f"{what} is damaged: {type(error).__name__}: {error}") from error
     if untrusted:
         raise ModelError(
             f"{what} holds {', '.join(sorted(untrusted))}, which featx does not trust; {advice}."
         )
+
+
+def _modules(schema: Any) -> Iterator[str]:
+    """Give the module of every type that a skops schema names."""
+    pending = [schema]
+    while pending:
+        value = pending.pop()
+        if isinstance(value, dict):
+            if isinstance(module := value.get("__module__"), str):
+                yield module
+            pending.extend(value.values())
+        elif isinstance(value, list):
+            pending.extend(value)

@@ -1,6 +1,7 @@
 """One fitted artefact: extractors, head and classes; saved, loaded, predicting. `fitting.py` makes it."""
 
 import logging
+import math
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -276,12 +277,30 @@ class Model:
             rows = good[start : start + _ROWS_AT_ONCE]
             table = done.table.take(rows)
             features = done.matrix(rows)
+            n_classes = 0 if self.classes_ is None else len(self.classes_)
             yield Predictions(
                 ids=table.ids,
-                labels=self.head_.predict(features),
-                probabilities=self.head_.predict_proba(features) if probabilities else None,
+                labels=self._apply("predict", features, shape=(len(rows),)),
+                probabilities=self._apply("predict_proba", features, shape=(len(rows), n_classes))
+                if probabilities
+                else None,
                 truth=table.y,
             )
+
+    def _apply(self, method: str, features: np.ndarray, *, shape: tuple[int, ...]) -> np.ndarray:
+        """Apply the head; its arrays may come from a file, and need not fit each other."""
+        try:
+            answer = np.asarray(getattr(self.head_, method)(features))
+        except Exception as error:
+            raise ModelError(
+                f"the head cannot be applied: {type(error).__name__}: {error}. Fit it again."
+            ) from error
+        if answer.shape != shape or (answer.dtype.kind == "f" and not np.isfinite(answer).all()):
+            raise ModelError(
+                f"the head cannot be applied: expected finite answers of shape {shape}, got shape {answer.shape}. "
+                "Fit it again."
+            )
+        return answer
 
     def _applied(self, device: str) -> "tuple[list[Request | ModuleExtractor], Precision]":
         """Return the extractors as they can run here, and in which precision."""
@@ -300,11 +319,12 @@ class Model:
 
     def _check(self, specs: Sequence[ExtractorSpec]) -> None:
         for recorded, found in zip(self.specs, specs, strict=True):
-            if found.fingerprint == recorded.fingerprint:
+            # Another precision is said in _applied.
+            same = found.fingerprint == replace(recorded, precision=found.precision).fingerprint
+            if same and found.n_features == recorded.n_features:
                 continue
-            if found.fingerprint == replace(recorded, precision=found.precision).fingerprint:
-                continue  # said in _applied
-            differing = [key for key, value in found.identity.items() if recorded.identity[key] != value]
+            facts = {**recorded.identity, "n_features": recorded.n_features}
+            differing = [key for key, value in facts.items() if found.to_json()[key] != value]
             raise ModelError(
                 f"the head was fitted on features of {recorded.text} with fingerprint {recorded.fingerprint[:12]}, "
                 f"got {found.fingerprint[:12]}: {', '.join(differing)} differ. Use the original weights, or fit again."
@@ -346,21 +366,29 @@ def load(path: str | os.PathLike[str], *, extractors: Any = None) -> Model:
         found = [spec.fingerprint for spec in specs]
         if task not in ("classification", "regression"):
             raise ValueError(f"task {task!r}")
-    except (KeyError, TypeError, AttributeError, ValueError) as error:
+        if not all(isinstance(one, str | int) or math.isfinite(one) for one in classes):
+            raise ValueError(f"classes {classes!r:.80}")
+    except (KeyError, TypeError, AttributeError, ValueError, RecursionError) as error:
         raise ModelError(
             f"'{path}': its model.json is not what featx writes ({error}). Fit it again."
         ) from error
     if fingerprints != found:
         raise ModelError(f"'{path}': a recorded fingerprint is not that of its extractor. Fit it again.")
-    if getattr(head, "n_features_in_", expected) != expected:
+    try:
+        taken = getattr(head, "n_features_in_", expected)
+        known = np.asarray(getattr(head, "classes_", [])).tolist()
+    except Exception as error:  # what its type computes from parts that may be anything
+        raise ModelError(f"'{path}': its head is incomplete ({error}). Fit it again.") from error
+    if not isinstance(taken, int | np.integer) or taken != expected:
         raise ModelError(
-            f"'{path}': the head takes {head.n_features_in_} features, its extractors give {expected}. Fit it again."
+            f"'{path}': the head takes {taken} features, its extractors give {expected}. Fit it again."
         )
-    known = np.asarray(getattr(head, "classes_", [])).tolist()
     if known != classes:
         raise ModelError(
             f"'{path}': the head's {len(known)} classes are not the {len(classes)} that its record names. Fit it again."
         )
+    if (task == "classification") != bool(classes):
+        raise ModelError(f"'{path}': a head for {task} with {len(classes)} classes. Fit it again.")
     asked: Any
     if extractors is not None:
         asked = read_extractors(extractors)
@@ -370,7 +398,10 @@ def load(path: str | os.PathLike[str], *, extractors: Any = None) -> Model:
             "Pass it: featx.load(path, extractors=[ModuleExtractor(...)])"
         )
     else:
-        asked = read_extractors(texts)
+        try:
+            asked = read_extractors(texts)
+        except UsageError as error:
+            raise ModelError(f"'{path}': its model.json names no extractors: {error}") from error
     if len(asked) != len(specs):
         raise ModelError(f"'{path}': expected {len(specs)} extractors, got {len(asked)}. Name the same ones.")
     _log.debug("loaded %s head %s from %s", task, name, path)

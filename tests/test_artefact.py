@@ -6,9 +6,12 @@ import zipfile
 
 import numpy as np
 import pytest
+import sklearn
 import skops.io
 from scipy.sparse import csr_array
 from sklearn.base import BaseEstimator, ClassifierMixin
+from sklearn.compose import ColumnTransformer
+from sklearn.feature_extraction.text import CountVectorizer, HashingVectorizer, TfidfVectorizer
 from sklearn.linear_model import LogisticRegression, SGDClassifier
 from sklearn.neighbors import KNeighborsClassifier
 from sklearn.neural_network import MLPClassifier
@@ -286,6 +289,42 @@ def test_a_type_off_the_list_is_refused_and_named_and_never_constructed(saved, t
 def test_a_head_of_a_type_of_the_users_own_is_refused_whatever_the_file_says(saved):
     rewritten(saved, head_skops=skops.io.dumps(Homemade().fit(X, NUMBERS)))
     with pytest.raises(ModelError, match=r"holds .*Homemade, which featx does not trust"):
+        load_artefact(saved)
+
+
+@pytest.mark.parametrize("vectorizer", [CountVectorizer, HashingVectorizer, TfidfVectorizer])
+def test_a_head_that_opens_files_is_refused_although_skops_trusts_its_types(saved, vectorizer):
+    head = make_pipeline(ColumnTransformer([("read", vectorizer(input="filename"), 0)]), LogisticRegression())
+    inner = members(skops.io.dumps(head))
+    escaped = inner["schema.json"].replace(b"sklearn.feature", b"sklear\\u006e.feature")
+    for schema in (inner["schema.json"], escaped):
+        rewritten(saved, head_skops=zipped(inner | {"schema.json": schema}))
+        with pytest.raises(
+            ModelError, match=r"holds sklearn\.feature_extraction\.text, which featx does not"
+        ):
+            load_artefact(saved)
+
+
+def test_a_head_of_another_version_of_scikit_learn_is_said_once_by_the_log(saved, caplog):
+    def change(schema, inner):
+        version = json.dumps(json.dumps(sklearn.__version__))
+        schema.update(json.loads(json.dumps(schema).replace(version, json.dumps('"9.9"'))))
+
+    forged_head(saved, change)
+    load_artefact(saved)
+    [said] = caplog.records
+    assert "head.skops of model" in said.getMessage()
+    assert "from version 9.9" in said.getMessage()
+
+
+@pytest.mark.parametrize("steps", [[], [("a", 3)], 3])
+def test_a_head_without_parts_is_refused(saved, steps):
+    pipeline = make_pipeline(SVC())
+    pipeline.steps = steps
+    rewritten(saved, head_skops=skops.io.dumps(pipeline))
+    with pytest.raises(
+        ModelError, match=r"head\.skops of model '.*' (is damaged|holds Pipeline, which predicts)"
+    ):
         load_artefact(saved)
 
 

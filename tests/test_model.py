@@ -146,6 +146,81 @@ def test_a_record_without_a_list_of_classes_is_refused(model, tmp_path, classes)
         featx.load(tmp_path / "m.featx")
 
 
+def deep(depth):
+    return [deep(depth - 1)] if depth else []
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"task": "regression"}, "a head for regression with 2 classes"),
+        ({"task": "both"}, "task 'both'"),
+        ({"classes": ["bright", float("inf")]}, "classes"),
+        ({"classes": ["bright", {}]}, "must be real number, not dict"),
+        ({"extractors": []}, "takes 768 features, its extractors give 0"),
+        ({"extractors": [3]}, "'int' object has no attribute 'items'"),
+        (
+            {"extractors": {"text": "pixels:cell"}},
+            "names no extractors: extractor 'pixels:cell': expected key=value",
+        ),
+        ({"extractors": {"text": 3}}, "text: expected str, got int"),
+        ({"extractors": {"n_features": 1e9}}, "n_features: expected int, got float"),
+        ({"extractors": {"layer": ["x", 3]}}, "layer: expected names"),
+        ({"extractors": {"decode": deep(700)}}, "decode: expected dict, got list"),
+        ({"extractors": {"decode": {"a": deep(400)}}}, "a recorded fingerprint is not|recursion depth"),
+        ({"extractors": {"decode": {"a": deep(800)}}}, "a recorded fingerprint is not|recursion depth"),
+    ],
+)
+def test_a_record_that_contradicts_its_head_or_itself_is_refused(model, tmp_path, changes, message):
+    if isinstance(changes.get("extractors"), dict):
+        changes = {"extractors": [model.record["extractors"][0] | changes["extractors"]]}
+    model.save(tmp_path / "m.featx")
+    with zipfile.ZipFile(tmp_path / "m.featx") as archive:
+        head, record = archive.read("head.skops"), json.loads(archive.read("model.json"))
+    with zipfile.ZipFile(tmp_path / "m.featx", "w") as archive:
+        archive.writestr("model.json", json.dumps(record | changes))
+        archive.writestr("head.skops", head)
+    with pytest.raises(ModelError, match=message):
+        featx.load(tmp_path / "m.featx")
+
+
+def test_a_record_of_another_count_of_features_is_refused_before_the_head_sees_any(model, images, tmp_path):
+    small = featx.fit(images, "pixels:size=2", labels=["a", "b"] * 12, head=LogisticRegression(), cv=2)
+    model.head_ = small.head_.set_params()
+    model.record |= {"classes": ["a", "b"]}
+    model.record["extractors"][0]["n_features"] = 12
+    model.save(tmp_path / "m.featx")
+    loaded = featx.load(tmp_path / "m.featx")
+    with pytest.raises(ModelError, match=r"pixels with fingerprint .*: n_features differ"):
+        loaded.predict(images)
+
+
+def narrow(head):
+    head[-1].coef_ = head[-1].coef_[:, :5]
+
+
+def infinite(head):
+    head[-1].coef_ = head[-1].coef_ * np.nan
+
+
+def unfitted(head):
+    del head[-1].coef_
+
+
+@pytest.mark.parametrize(
+    ("harm", "message"),
+    [
+        (narrow, "ValueError: X has 768 features, but LogisticRegression is expecting 5|ValueError"),
+        (infinite, "expected finite answers of shape"),
+        (unfitted, "coef_"),
+    ],
+)
+def test_a_head_that_cannot_be_applied_is_one_error(model, images, harm, message):
+    harm(model.head_)
+    with pytest.raises(ModelError, match=f"the head cannot be applied: .*{message}.* Fit it again"):
+        model.predict_proba(images)
+
+
 @pytest.mark.parametrize("kind", [str, int, float])
 def test_a_class_that_only_test_rows_have_is_none_of_a_saved_model(images, kind, tmp_path):
     names = [*[1] * 10, 3, 3, *[2] * 10, 3, 3]
