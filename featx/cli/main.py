@@ -77,6 +77,10 @@ def main() -> None:
         # The reader of our output has gone, as with "featx list ... | head"; nobody is left to tell.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         code = 1
+    except MemoryError:
+        code = _complain(
+            "out of memory; what was computed is kept. Use a smaller --batch-size or fewer --workers.", 1
+        )
     except OSError as error:
         place = f" '{error.filename}'" if error.filename else ""
         code = _complain(f"cannot use{place}: {error.strerror or error}. Check the path and its disk.", 1)
@@ -90,6 +94,7 @@ def _complain(message: str, exit_code: int) -> int:
 
 
 def _terminate(number: int, _frame: FrameType | None) -> None:
-    print("featx: error: terminated; what was computed is kept", file=sys.stderr)
+    # Not print: the signal may have come in the middle of one.
+    os.write(sys.stderr.fileno(), b"featx: error: terminated; what was computed is kept\n")
     # Unwinds through the engine, which publishes what it has.
     sys.exit(128 + number)

@@ -57,7 +57,8 @@ def estimate(
     missing, sizes = [], []
     lacking = np.zeros((len(table), len(found.outcomes)), bool)
     for column, outcome in enumerate(found.outcomes):
-        rows = np.flatnonzero(found.keys.known & (outcome.positions == MISSING))
+        twin = outcome.task.store in [other.task.store for other in found.outcomes[:column]]
+        rows = np.flatnonzero(found.keys.known & (outcome.positions == MISSING) & (not twin))
         _, first = np.unique(found.keys.values[rows], axis=0, return_index=True)
         lacking[rows[first], column] = True
         missing.append(len(first))

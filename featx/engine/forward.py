@@ -1,5 +1,6 @@
 """Forward passes on a thread of their own, so that one that hangs is noticed; the runtimes are in `runtime.py`."""
 
+import logging
 import queue
 import threading
 import time
@@ -11,6 +12,10 @@ from featx.engine.stages import POLL_SECONDS
 from featx.errors import ExtractionError
 
 __all__ = ["ForwardThread"]
+
+_PATIENCE_SECONDS = 2.0
+
+_log = logging.getLogger(__name__)
 
 
 class ForwardThread:
@@ -27,8 +32,8 @@ class ForwardThread:
         self._batches: queue.SimpleQueue[tuple[Runtime, np.ndarray] | None] = queue.SimpleQueue()
         self._results: queue.SimpleQueue[np.ndarray | BaseException] = queue.SimpleQueue()
         self._began = time.monotonic()
-        self._thread = threading.Thread(target=self._run, daemon=True)
-        self._thread.start()
+        self._ended = threading.Event()
+        threading.Thread(target=self._run, daemon=True).start()
 
     def __call__(self, runtime: Runtime, inputs: np.ndarray, *, batch_name: str) -> np.ndarray:
         """Run one batch, and wait for it.
@@ -68,9 +73,11 @@ class ForwardThread:
     def close(self) -> None:
         """End the thread, after the batch that it is at, unless that one hangs."""
         self._batches.put(None)
-        while self._thread.is_alive() and not self._stalled():
-            # A thread in the middle of a library's code may take the process with it when that exits.
-            self._thread.join(POLL_SECONDS)
+        # A thread in the middle of a library's code may take the process with it when that exits.
+        if not self._ended.wait(_PATIENCE_SECONDS) and not self._stalled():
+            _log.warning("waiting for the batch under way; interrupt again to drop it")
+        while not self._ended.wait(POLL_SECONDS) and not self._stalled():
+            pass
 
     def _stalled(self) -> bool:
         return time.monotonic() - self._began > self._stall_seconds
@@ -82,3 +89,4 @@ class ForwardThread:
                 self._results.put(runtime(inputs))
             except BaseException as error:  # raised to the caller by __call__
                 self._results.put(error)
+        self._ended.set()

@@ -3,6 +3,7 @@
 import functools
 import os
 import re
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -82,7 +83,12 @@ class TorchRuntime:
                 batch = torch.from_numpy(pixels).to(self.device)
                 batch = batch.contiguous(memory_format=torch.channels_last)
                 features = self._backbone(batch).float().cpu().numpy()
-        except torch.OutOfMemoryError as error:
+        except (RuntimeError, MemoryError) as error:
+            # On a CPU torch has no error of its own for that.
+            if not isinstance(
+                error, torch.OutOfMemoryError | MemoryError
+            ) and "DefaultCPUAllocator" not in str(error):
+                raise
             raise ExtractionError(
                 f"{self.spec.text}: {self.device} has too little memory for {len(pixels)} images at once. "
                 "Use a smaller --batch-size."
@@ -208,18 +214,31 @@ def machine_facts() -> dict[str, Any]:
 def _plain_float32() -> Iterator[None]:
     """Keep torch from rounding the inputs of float32 products, whatever the caller has set for the rest of the process.
 
-    TF32 on CUDA keeps 10 bits, and ``torch.set_float32_matmul_precision("medium")`` 7 of them on a CPU too.
+    TF32 on CUDA keeps 10 bits, and ``torch.set_float32_matmul_precision("medium")`` 7 of them on a CPU too. The
+    settings are the whole process's: the first of several threads saves the caller's, the last puts them back.
     """
     from torch import backends
 
     cudnn: Any = backends.cudnn  # some attributes of these two exist only when they run
     mkldnn: Any = backends.mkldnn
     places = (backends.cuda.matmul, cudnn.conv, mkldnn.matmul, mkldnn.conv)
-    before = [place.fp32_precision for place in places]
-    try:
+    global _n_inside
+    with _precision_lock:
+        if not _n_inside:
+            _precision_before[:] = [place.fp32_precision for place in places]
+        _n_inside += 1
         for place in places:
             place.fp32_precision = "ieee"
+    try:
         yield
     finally:
-        for place, precision in zip(places, before, strict=True):
-            place.fp32_precision = precision
+        with _precision_lock:
+            _n_inside -= 1
+            if not _n_inside:
+                for place, precision in zip(places, _precision_before, strict=True):
+                    place.fp32_precision = precision
+
+
+_precision_lock = threading.Lock()
+_precision_before: list[str] = []
+_n_inside = 0

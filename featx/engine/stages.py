@@ -161,9 +161,12 @@ def prepare_rows(
         return False
 
     def feed() -> None:
-        for row in rows:
-            if not put(todo, row):
-                return
+        try:
+            for row in rows:
+                if not put(todo, row):
+                    return
+        except BaseException as error:  # handed to the caller's thread, which raises it
+            put(ready, error)
         for _ in range(workers):
             put(todo, None)
 
@@ -181,9 +184,9 @@ def prepare_rows(
 
     threads = [threading.Thread(target=feed, daemon=True)]
     threads += [threading.Thread(target=work, args=(worker,), daemon=True) for worker in range(workers)]
-    for thread in threads:
-        thread.start()
     try:
+        for thread in threads:
+            thread.start()
         working = workers
         while working:
             _check_stall(table, begun, stall_seconds)
@@ -208,7 +211,7 @@ def prepare_rows(
         # A thread in the middle of a library's code may take the process with it when that exits. One that hangs
         # is not waited for long.
         deadline = time.monotonic() + _JOIN_SECONDS
-        for thread in threads:
+        for thread in filter(threading.Thread.is_alive, threads):
             thread.join(max(0.0, deadline - time.monotonic()))
 
 

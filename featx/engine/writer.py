@@ -1,6 +1,7 @@
 """Collecting vectors and publishing them as shards, on a thread of its own; computing them is not its matter."""
 
 import collections
+import contextlib
 import queue
 import threading
 import time
@@ -12,7 +13,7 @@ import numpy as np
 from featx.cache import rows_per_shard
 from featx.engine.plan import KEY_BYTES
 from featx.engine.stages import POLL_SECONDS, StageClock, Station
-from featx.errors import ExtractionError
+from featx.errors import ExtractionError, FeatxError
 from featx.extractors.spec import ExtractorSpec
 
 __all__ = ["Writer"]
@@ -51,8 +52,8 @@ class Writer:
         self._buffers = [_Buffer(station.extractor.spec) for station in stations]
         self._error: BaseException | None = None
         self._publishing_since: float | None = None
-        self._thread = threading.Thread(target=self._run, daemon=True)
-        self._thread.start()
+        self._ended = threading.Event()
+        threading.Thread(target=self._run, daemon=True).start()
 
     def write(self, station: int, keys: Sequence[bytes], features: np.ndarray) -> None:
         """Hand over vectors of one station; raises what went wrong with earlier ones."""
@@ -64,9 +65,17 @@ class Writer:
 
     def close(self) -> None:
         """Publish what is left and stop; raises what went wrong."""
+        try:
+            self._finish()
+        except (KeyboardInterrupt, SystemExit):
+            # What is on its way to the disk is finished first; whoever asks a second time does not wait.
+            self._finish()
+            raise
+
+    def _finish(self) -> None:
         self._put(None)
-        while self._thread.is_alive():
-            self._thread.join(POLL_SECONDS)
+        # Not join(): interrupted once, Python 3.11 takes the thread for finished.
+        while not self._ended.wait(POLL_SECONDS):
             self._check_stall()
         if self._error is not None:
             raise self._error
@@ -103,23 +112,40 @@ class Writer:
                 self._buffers[station].add(keys, features, failures)
                 self._publish(due=True)
         except BaseException as error:  # raised to the caller by write and close
+            with contextlib.suppress(
+                FeatxError
+            ):  # one extractor's trouble is no reason to drop another's vectors
+                self._publish(due=False)
             self._error = error
+        finally:
+            self._ended.set()
 
     def _publish(self, *, due: bool) -> None:
+        first_error: FeatxError | None = None
         for station, buffer in zip(self._stations, self._buffers, strict=True):
-            spec = station.extractor.spec
-            limit = rows_per_shard(spec.n_features, np.dtype(spec.dtype).itemsize)
-            while buffer.rows and (
-                not due or buffer.rows >= limit or time.monotonic() - buffer.since > PUBLISH_SECONDS
-            ):
-                started = self._publishing_since = time.monotonic()
-                keys, features, failures = buffer.take(limit)
+            try:
+                self._publish_station(station, buffer, due=due)
+            except FeatxError as error:
+                first_error = first_error or error
+        if first_error is not None:
+            raise first_error
+
+    def _publish_station(self, station: Station, buffer: "_Buffer", *, due: bool) -> None:
+        spec = station.extractor.spec
+        limit = rows_per_shard(spec.n_features, np.dtype(spec.dtype).itemsize)
+        while buffer.rows and (
+            not due or buffer.rows >= limit or time.monotonic() - buffer.since > PUBLISH_SECONDS
+        ):
+            started = self._publishing_since = time.monotonic()
+            keys, features, failures = buffer.take(limit)
+            try:
                 provenance = {"spec": spec.text, **self._provenance}
                 station.store.publish(keys, features, failures=failures, provenance=provenance)
-                station.release(map(bytes, keys))
-                station.release(key for key, _ in failures)
+            finally:
                 self._publishing_since = None
                 self._clock.add("write", time.monotonic() - started)
+            station.release(map(bytes, keys))
+            station.release(key for key, _ in failures)
 
 
 class _Buffer:

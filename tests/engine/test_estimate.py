@@ -70,3 +70,11 @@ def test_samples_that_lack_one_extractor_are_not_tried_with_all(fill, pictures, 
     batches.clear()
     assert estimated(folder, [extractor, "pixels:size=1"], tmp_path / "cache").missing == (2, 6)
     assert sum(batches) == 2
+
+
+def test_an_extractor_under_two_names_is_counted_once(pictures, tmp_path):
+    folder = pictures(4)
+    assert estimated(folder, ["pixels:size=1", "descriptor/pixels:size=1"], tmp_path / "cache").missing == (
+        4,
+        0,
+    )

@@ -64,6 +64,22 @@ def test_float32_means_float32_whatever_the_process_has_set(linear, pixels):
     np.testing.assert_array_equal(features, plain)
 
 
+def test_float32_means_float32_in_every_thread_until_the_last_has_left(linear):
+    import torch
+
+    torch.backends.mkldnn.matmul.fp32_precision = "bf16"
+    try:
+        first, second = runtime._plain_float32(), runtime._plain_float32()
+        first.__enter__()
+        second.__enter__()
+        first.__exit__(None, None, None)
+        assert torch.backends.mkldnn.matmul.fp32_precision == "ieee"
+        second.__exit__(None, None, None)
+        assert torch.backends.mkldnn.matmul.fp32_precision == "bf16"
+    finally:
+        torch.backends.mkldnn.matmul.fp32_precision = "ieee"
+
+
 def test_cudnn_stays_as_it_is(backbone, pixels):
     import torch
 
@@ -99,6 +115,23 @@ def test_a_device_without_memory_is_named_with_the_way_out(backbone, pixels):
         ExtractionError, match=r"cpu has too little memory for 8 images at once.*--batch-size"
     ):
         TorchRuntime(backbone(Large(), crop=16), device="cpu")(pixels)
+
+
+def test_a_cpu_without_memory_is_told_alike(backbone, pixels):
+    import torch
+
+    class Hungry(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.weight = torch.nn.Parameter(torch.ones(1))
+
+        def forward(self, images):
+            if images.any():
+                torch.empty(2**55)
+            return images.mean((2, 3)) * self.weight
+
+    with pytest.raises(ExtractionError, match=r"cpu has too little memory for 8 images.*--batch-size"):
+        TorchRuntime(backbone(Hungry()), device="cpu")(pixels[:, :, :4, :4].copy())
 
 
 def test_a_device_that_is_not_there_is_refused():

@@ -119,3 +119,14 @@ except featx.FeatxError as error:
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
     assert done.returncode == 1
     assert done.stderr.startswith("reading 'memory:5' has taken more than 0.5 s")
+
+
+def test_what_the_list_of_rows_raises_reaches_the_caller():
+    def rows():
+        yield 0
+        raise ZeroDivisionError
+
+    table = read_samples(Waiting(5))
+    stream = prepare_rows(table, rows(), (), workers=2, ahead=4, stall_seconds=60.0, clock=StageClock())
+    with pytest.raises(ZeroDivisionError):
+        list(stream)

@@ -1,3 +1,4 @@
+import signal
 import threading
 import time
 from types import SimpleNamespace
@@ -140,3 +141,36 @@ def test_what_is_published_is_no_longer_under_way(spec, store):
     assert not station._under_way
     assert not station.claim(good)
     assert not station.claim(bad)
+
+
+def test_an_interruption_while_closing_waits_for_the_last_shard(writing, store, monkeypatch):
+    real, publishing = store.publish, threading.Event()
+
+    def slow(*arguments, **keywords):
+        publishing.set()
+        time.sleep(0.5)
+        return real(*arguments, **keywords)
+
+    monkeypatch.setattr(store, "publish", slow)
+    at_work = writing(store)
+    at_work.write(0, keys([1]), rows([1]))
+    # A real Ctrl-C, on the main thread, in the middle of the last publish.
+    threading.Thread(target=lambda: (publishing.wait(), signal.raise_signal(signal.SIGINT))).start()
+    with pytest.raises(KeyboardInterrupt):
+        at_work.close()
+    assert len(shards(store)) == 1
+
+
+def test_an_extractor_that_cannot_be_written_takes_no_other_with_it(spec, store, tmp_path):
+    (tmp_path / "blocked").write_text("a file where the folder should be")
+    blocked = Store(
+        None, identity=spec.identity, fingerprint=spec.fingerprint, n_features=3, dtype="float32", decoder="d"
+    )
+    blocked.directory = tmp_path / "blocked"
+    stations = [Station(SimpleNamespace(spec=spec), place, None) for place in (blocked, store)]
+    at_work = writer.Writer(stations, provenance={}, stall_seconds=60.0, clock=StageClock())
+    for station in range(2):
+        at_work.write(station, keys([1]), rows([1]))
+    with pytest.raises(CacheError, match="blocked"):
+        at_work.close()
+    assert len(shards(store)) == 1
