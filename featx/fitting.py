@@ -11,7 +11,7 @@ import numpy as np
 
 from featx.engine import Progress, SettingsKeywords, read_extractors
 from featx.errors import UsageError
-from featx.evaluation import cross_validate, load_head, search
+from featx.evaluation import check_labels, cross_validate, load_head, search
 from featx.features import extract
 from featx.model import Model
 from featx.samples import read_samples
@@ -83,18 +83,20 @@ def fit(
             "fit: the samples have no labels. Use a folder of class folders, a manifest with a column 'label', "
             "or pass labels."
         )
+    if not labelled.all():
+        table = table.take(labelled)
+    assert table.y is not None
+    protocol: dict[str, Any] = {"cv": cv, "random_state": random_state}
+    check_labels(table.y, recipe, groups=table.groups, splits=table.splits, **protocol)
     asked = read_extractors(extractors)
-    features = extract(
-        table if labelled.all() else table.take(labelled), asked, cache=cache, progress=progress, **settings
-    )
+    features = extract(table, asked, cache=cache, progress=progress, **settings)
     assert features.y is not None
     shared: dict[str, Any] = {
-        "cv": cv,
+        **protocol,
         "groups": features.groups,
         "splits": features.splits,
         "keys": features.keys,
         "n_jobs": n_jobs,
-        "random_state": random_state,
     }
     evaluation = cross_validate(features.X, features.y, recipe, **shared)
     found = search(features.X, features.y, recipe, **shared)

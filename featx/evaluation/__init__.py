@@ -1,6 +1,6 @@
 """Judging heads on features: nested cross-validation and the search it needs; it extracts no features."""
 
-from featx.evaluation.cross_validation import Evaluation, SearchResult, cross_validate, search
+from featx.evaluation.cross_validation import Evaluation, SearchResult, check_labels, cross_validate, search
 from featx.evaluation.heads import Head, head_names, load_head
 from featx.evaluation.scores import MetricScores, score_predictions
 
@@ -9,6 +9,7 @@ __all__ = [
     "Head",
     "MetricScores",
     "SearchResult",
+    "check_labels",
     "cross_validate",
     "head_names",
     "load_head",

@@ -14,7 +14,7 @@ from featx.evaluation.folds import Fold, inseparable_rows, make_folds, predefine
 from featx.evaluation.heads import Head, Task
 from featx.evaluation.scores import MetricScores, baseline_predictions, scores_by_class, scores_by_metric
 
-__all__ = ["Evaluation", "SearchResult", "cross_validate", "search"]
+__all__ = ["Evaluation", "SearchResult", "check_labels", "cross_validate", "search"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -144,19 +144,8 @@ def cross_validate(
     (0.78, 0.33)
     """
     features, labels, together = _checked_data(X, y, head, cv=cv, groups=groups, splits=splits, keys=keys)
-    many = len(head.candidates) > 1
-    notes: list[str] = []
-    if splits is None:
-        folds = make_folds(
-            labels, task=head.task, cv=cv, groups=together, search=many, random_state=random_state
-        )
-    else:
-        folds = [
-            predefined_fold(
-                labels, splits, task=head.task, cv=cv, groups=together, search=many, random_state=random_state
-            )
-        ]
-        notes += _split_notes(folds[0], labels, together, head.task)
+    folds = _outer_folds(labels, head, cv=cv, groups=together, splits=splits, random_state=random_state)
+    notes = [] if splits is None else _split_notes(folds[0], labels, together, head.task)
     choices = grid_search.choose(features, labels, head, folds, n_jobs=n_jobs)
     predicted, kept = grid_search.fit_and_predict(features, labels, head, folds, choices, n_jobs=n_jobs)
     notes += grid_search.notes(head, choices, kept)
@@ -188,6 +177,29 @@ def cross_validate(
         best_params=[choice.params for choice in choices],
         notes=notes,
     )
+
+
+def check_labels(
+    y: ArrayLike,
+    head: Head,
+    *,
+    cv: int = 5,
+    groups: ArrayLike | None = None,
+    splits: Sequence[str] | NDArray[Any] | None = None,
+    random_state: int | None = 0,
+) -> None:
+    """Refuse labels that `cross_validate` could not use, before any feature is computed for them.
+
+    The parameters are those of `cross_validate`. Only exact copies, which the features' keys tell, are found later.
+
+    Raises
+    ------
+    UsageError
+        When the labels, the groups or the splits cannot be used so; the message says what to do.
+    """
+    labels = _checked_labels(np.asarray(y), head, cv=cv)
+    together = inseparable_rows(None if groups is None else np.asarray(groups), None)
+    _outer_folds(labels, head, cv=cv, groups=together, splits=splits, random_state=random_state)
 
 
 def search(
@@ -226,6 +238,25 @@ def search(
     return SearchResult(estimator, choice.params, choice.score, grid_search.notes(head, [choice], [log]))
 
 
+def _outer_folds(
+    labels: NDArray[Any],
+    head: Head,
+    *,
+    cv: int,
+    groups: NDArray[np.int64] | None,
+    splits: Sequence[str] | NDArray[Any] | None,
+    random_state: int | None,
+) -> list[Fold]:
+    shared: dict[str, Any] = {
+        "task": head.task,
+        "cv": cv,
+        "groups": groups,
+        "search": len(head.candidates) > 1,
+        "random_state": random_state,
+    }
+    return make_folds(labels, **shared) if splits is None else [predefined_fold(labels, splits, **shared)]
+
+
 def _checked_data(
     X: ArrayLike,
     y: ArrayLike,
@@ -258,13 +289,13 @@ def _checked_data(
                 f"X has {len(bad)} non-finite values, the first in row {row}, column {column_number}"
                 f" ({features[row, column_number]}); extract these rows again or leave them out."
             )
+    together = inseparable_rows(None if groups is None else np.asarray(groups), keys)
+    return features, _checked_labels(np.asarray(y), head, cv=cv), together
+
+
+def _checked_labels(y: NDArray[Any], head: Head, *, cv: int) -> NDArray[Any]:
     if cv < 2:
         raise UsageError(f"cv must be at least 2; got {cv}.")
-    together = inseparable_rows(None if groups is None else np.asarray(groups), keys)
-    return features, _checked_labels(np.asarray(y), head), together
-
-
-def _checked_labels(y: NDArray[Any], head: Head) -> NDArray[Any]:
     if y.dtype.kind == "O" and all(isinstance(label, str) for label in y):
         y = y.astype(str)
     if y.ndim != 1 or y.dtype.kind not in "Ufiub":

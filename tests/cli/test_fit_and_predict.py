@@ -37,6 +37,18 @@ def test_fit_without_labels_says_how_to_give_them(text, tmp_path):
         text("fit", "flat", "-x", "pixels")
 
 
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [(["--cv", "1"], "cv must be at least 2"), (["--head", "svr"], "needs numeric labels")],
+)
+def test_labels_that_cannot_be_used_are_refused_before_anything_is_computed(
+    text, photos, tmp_path, arguments, message
+):
+    with pytest.raises(UsageError, match=message):
+        text("fit", photos, "-x", "pixels", *arguments)
+    assert not (tmp_path / "cache").exists()
+
+
 def test_predict_labels_and_scores_a_folder(command, photos, model):
     done = command("predict", model, photos)
     assert len(done["predictions"]) == 20
@@ -91,7 +103,7 @@ def test_cells_that_a_spreadsheet_would_run_are_escaped(text, tmp_path, model):
     with (tmp_path / "p.csv").open(newline="") as file:
         ids = [row[0] for row in csv.reader(file)][1:]
     assert sorted(ids) == sorted(
-        ["'=cmd.png", "'+1.png", "'-x.png", "'@a.png", 'new\nline".png', "plain.png"]
+        ["'=cmd.png", "'+1.png", "'-x.png", "'@a.png", 'new\\nline".png', "plain.png"]
     )
 
 
