@@ -92,7 +92,7 @@ class Prepared:
     problem : SampleIOError, DecodeError or None
         Why the sample could not be read, or was no picture to begin with.
     stat : os.stat_result or None
-        Of the file, taken before it was read.
+        Of the very file that was read, taken before.
     stat_at : float
         When that was, in seconds since the epoch.
     """
@@ -219,8 +219,7 @@ def _prepare(table: SampleTable, row: int, stations: Sequence[Station], clock: S
     started = time.perf_counter()
     stat_at = time.time()
     try:
-        stat = table.stat(row)
-        raw = table.read(row)
+        raw, stat = table.read_with_stat(row)
     except (SampleIOError, DecodeError) as error:
         clock.add("read", time.perf_counter() - started)
         return Prepared(row, None, problem=error)

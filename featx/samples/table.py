@@ -188,22 +188,6 @@ class SampleTable:
         except (pa.ArrowException, IndexError) as error:
             raise UsageError(f"take: expected row numbers from 0 to {len(self) - 1}; {error}") from error
 
-    def stat(self, row: int) -> os.stat_result | None:
-        """Give the stat of one sample's file (links followed), or None for a sample in memory.
-
-        Raises
-        ------
-        SampleIOError
-            If the file is missing or cannot be reached.
-        """
-        if self.items is not None:
-            return None
-        path = self.uri_at(row)
-        try:
-            return os.stat(path)
-        except (OSError, ValueError) as error:
-            raise SampleIOError(f"cannot read {path!r}: {_reason(error)}") from error
-
     def read(self, row: int) -> RawSample:
         """Read one sample: all bytes of its file, or its pixels.
 
@@ -218,18 +202,35 @@ class SampleTable:
         DecodeError
             If an item in memory is not a picture.
         """
+        return self.read_with_stat(row)[0]
+
+    def read_with_stat(self, row: int) -> tuple[RawSample, os.stat_result | None]:
+        """Read one sample, and say what its file was like just before.
+
+        Returns
+        -------
+        tuple of RawSample and os.stat_result
+            The stat is of the very file that was read, wherever its path leads meanwhile; None for a sample in memory.
+
+        Raises
+        ------
+        SampleIOError, DecodeError
+            As `read`.
+        """
         if self.items is not None:
-            return self.items[int(self.id_at(row))]
+            return self.items[int(self.id_at(row))], None
         path = self.uri_at(row)
         try:
             # O_NONBLOCK: opening a FIFO that nobody writes to would wait for ever.
             descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
             try:
-                mode = os.fstat(descriptor).st_mode
-                if not stat.S_ISREG(mode):
-                    raise SampleIOError(f"cannot read {path!r}: it is {_kind(mode)}, not a regular file")
+                status = os.fstat(descriptor)
+                if not stat.S_ISREG(status.st_mode):
+                    raise SampleIOError(
+                        f"cannot read {path!r}: it is {_kind(status.st_mode)}, not a regular file"
+                    )
                 with open(descriptor, "rb", closefd=False) as file:
-                    return file.read()
+                    return file.read(), status
             finally:
                 os.close(descriptor)
         except SampleIOError:

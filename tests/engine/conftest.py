@@ -35,8 +35,10 @@ def trusted_at_once(monkeypatch):
 def reads(monkeypatch):
     """Return the list of rows that are read, as it grows."""
     rows = []
-    real = SampleTable.read
-    monkeypatch.setattr(SampleTable, "read", lambda table, row: rows.append(row) or real(table, row))
+    real = SampleTable.read_with_stat
+    monkeypatch.setattr(
+        SampleTable, "read_with_stat", lambda table, row: rows.append(row) or real(table, row)
+    )
     return rows
 
 

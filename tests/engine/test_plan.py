@@ -11,7 +11,7 @@ from featx.samples import SampleTable
 def test_a_second_run_reads_no_file(counts, fill, pictures, trusted_at_once, monkeypatch):
     folder = pictures(5)
     first = fill(folder)
-    monkeypatch.setattr(SampleTable, "read", None)
+    monkeypatch.setattr(SampleTable, "read_with_stat", None)
     second = fill(folder)
     assert counts(second) == ((5, 0, 0), [(5, 0, 0)])
     assert second.extracting_seconds == 0.0

@@ -108,11 +108,11 @@ def test_raising_names_the_first_failure_in_order_whatever_fails_first(fill, pic
     for number in (4, 5, 6, 20):
         (folder / f"{number:03}.png").write_bytes(b"broken %d" % number)
 
-    def slow_at_four(table, row, real=SampleTable.read):
+    def slow_at_four(table, row, real=SampleTable.read_with_stat):
         time.sleep(0.1 if row == 4 else 0.0)
         return real(table, row)
 
-    monkeypatch.setattr(SampleTable, "read", slow_at_four)
+    monkeypatch.setattr(SampleTable, "read_with_stat", slow_at_four)
     with pytest.raises(DecodeError, match=r"sample '004\.png': not an image.*on_error='record'"):
         fill(folder, on_error="raise", workers=8)
     # What came before is kept.
@@ -153,14 +153,14 @@ def test_a_file_that_is_gone_has_no_vector_although_its_twin_has(
     folder = pictures(1)
     shutil.copy(folder / "000.png", folder / "twin.png")
     fill(folder, "glcm")
-    read = SampleTable.read
+    read = SampleTable.read_with_stat
 
     def gone(table, row):
         if row == 1:
             raise SampleIOError("cannot read 'twin.png': gone since it was looked at")
         return read(table, row)
 
-    monkeypatch.setattr(SampleTable, "read", gone)
+    monkeypatch.setattr(SampleTable, "read_with_stat", gone)
     done = fill(folder)
     assert counts(done) == ((0, 1, 1), [(0, 1, 1)])
     assert done.good.tolist() == [0]

@@ -61,9 +61,9 @@ def extract(tmp_path):
 @pytest.fixture
 def reads(monkeypatch):
     """Return the list of samples that are read, as it grows."""
-    ids, real = [], SampleTable.read
+    ids, real = [], SampleTable.read_with_stat
     monkeypatch.setattr(
-        SampleTable, "read", lambda table, row: ids.append(table.id_at(row)) or real(table, row)
+        SampleTable, "read_with_stat", lambda table, row: ids.append(table.id_at(row)) or real(table, row)
     )
     return ids
 
@@ -72,17 +72,18 @@ def reads(monkeypatch):
 def stamp(monkeypatch):
     """Let files have a given time, whatever is done to them: as on FAT, whose clock ticks every two seconds."""
 
-    def stamped(paths, seconds, real=os.stat):
+    def stamped(paths, seconds, real_stat=os.stat, real_fstat=os.fstat):
+        files = {(path.stat().st_dev, path.stat().st_ino) for path in paths}
         times = dict.fromkeys(("st_atime", "st_mtime", "st_ctime"), seconds)
         times |= {f"{name}_ns": int(seconds * 1e9) for name in times}
 
-        def stat(file, *arguments, **keywords):
-            status = real(file, *arguments, **keywords)
-            if isinstance(file, int) or os.fsdecode(file) not in map(str, paths):
+        def at_that_time(status):
+            if (status.st_dev, status.st_ino) not in files:
                 return status
             return os.stat_result([*status[:7], *[int(seconds)] * 3], times)
 
-        monkeypatch.setattr(os, "stat", stat)
+        monkeypatch.setattr(os, "stat", lambda *given, **named: at_that_time(real_stat(*given, **named)))
+        monkeypatch.setattr(os, "fstat", lambda descriptor: at_that_time(real_fstat(descriptor)))
 
     return stamped
 
@@ -218,7 +219,7 @@ def test_a_file_that_changes_after_every_reading_has_the_vector_of_the_bytes_of_
 ):
     paths = write([f"a/{number:02}.png" for number in range(30)])
     wait_until_trusted(paths)
-    versions, real = [0] * 30, SampleTable.read
+    versions, real = [0] * 30, SampleTable.read_with_stat
 
     def read(table, row):
         raw = real(table, row)
@@ -233,12 +234,39 @@ def test_a_file_that_changes_after_every_reading_has_the_vector_of_the_bytes_of_
     }
     for _ in range(3):
         with monkeypatch.context() as patch:
-            patch.setattr(SampleTable, "read", read)
+            patch.setattr(SampleTable, "read_with_stat", read)
             done = extract(paths, workers=4)
         assert len(done.good) == 30
         assert_shows(done, [colour_of[key.tobytes()] for key in done.keys.values])
     assert_shows(extract(paths), [colours(30, version)[row] for row, version in enumerate(versions)])
     assert min(versions) >= 3
+
+
+@pytest.mark.parametrize("there", ["before it is read", "after it was read"])
+def test_a_path_that_leads_elsewhere_for_a_moment_is_not_known_by_what_was_there(
+    there, write, extract, tmp_path, monkeypatch
+):
+    paths = write(["a/x.png", "a/y.png"])
+    link, real = tmp_path / "link.png", SampleTable.read_with_stat
+    link.symlink_to(paths[0])
+    wait_until_trusted(paths)
+
+    def lead_to(path):
+        link.unlink()
+        link.symlink_to(path)
+
+    def read(table, row):
+        lead_to(paths[there == "before it is read"])
+        raw = real(table, row)
+        lead_to(paths[there == "after it was read"])
+        return raw
+
+    with monkeypatch.context() as patch:
+        patch.setattr(SampleTable, "read_with_stat", read)
+        extract([link])
+    for number in (0, 1, 0):
+        lead_to(paths[number])
+        assert_shows(extract([link]), [colours(2)[number]])
 
 
 def test_files_that_others_replace_all_the_time_never_get_each_others_vectors(write, extract):

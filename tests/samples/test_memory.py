@@ -72,7 +72,7 @@ def test_images_in_memory_have_their_positions_as_ids():
     table = read_samples([COLOUR, GREY], labels=["x", "y"])
     assert table.ids.tolist() == ["0", "1"]
     assert table.uri_at(1) == "memory:1"
-    assert table.stat(1) is None
+    assert table.read_with_stat(1)[1] is None
     taken = table.take([1, 0])
     assert taken.ids.tolist() == ["1", "0"]
     assert np.array_equal(taken.read(1), COLOUR)
