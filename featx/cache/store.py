@@ -261,7 +261,8 @@ class Store:
             failures=failures,
             fingerprint=self.fingerprint,
             decoder=self.decoder,
-            provenance=json.dumps(dict(provenance or {}), sort_keys=True, ensure_ascii=False),
+            # ASCII: a path may hold bytes that are no text.
+            provenance=json.dumps(dict(provenance or {}), sort_keys=True),
             published=time.time(),
         )
         return self._publish(image)

@@ -60,7 +60,7 @@ def list_cache(
             one.dtype,
             one.n_shards,
             size_text(one.size_bytes),
-            time.strftime("%Y-%m-%d %H:%M", time.localtime(one.last_published)) if one.last_published else "",
+            _date(one.last_published),
         ]
         for one in found
     ]
@@ -209,3 +209,10 @@ def export_cache(
         {"path": out, "samples": rows, "n_features": n_features, "failed": failed},
         f"wrote {rows} x {n_features} features to {out}" + (f"; {failed} samples failed" if failed else ""),
     )
+
+
+def _date(seconds: float | None) -> str:
+    try:
+        return "" if seconds is None else time.strftime("%Y-%m-%d %H:%M", time.localtime(seconds))
+    except (OverflowError, ValueError, OSError):  # a file's time may be any number
+        return f"{seconds:.0f}"

@@ -57,7 +57,7 @@ def demo(
     _write_digits(digits, new)
     results = []
     for line in typed:
-        screen.remark(f"\n$ {line}")
+        screen.remark("", f"$ {line}")
         results.append(_run(line, screen))
     extracted_again = results[-1]["extracted"] if as_json else None
     screen.result(

@@ -92,7 +92,7 @@ def predict(
     with _table(out, as_json) as stream:
         writer = csv.writer(stream, lineterminator="\n") if stream is not None else None
         if writer is not None:
-            writer.writerow(["id", "prediction", *_probability_names(fitted, proba)])
+            writer.writerow(["id", "prediction", *map(_harmless, _probability_names(fitted, proba))])
         for part in parts:
             count += len(part.ids)
             if part.truth is not None:
@@ -119,7 +119,7 @@ def predict(
     if as_json or out is not None:
         screen.result(values, "\n".join(lines))
     elif lines:  # on standard output is the table, and nothing else
-        screen.remark("\n".join(lines))
+        screen.remark(*"\n".join(lines).split("\n"))
 
 
 @contextmanager
@@ -154,8 +154,14 @@ def _cells(row: dict[str, Any]) -> list[Any]:
 
 
 def _harmless(cell: Any) -> Any:
-    # A spreadsheet would run a text that begins like this as a formula; the quote makes it text again.
-    return f"'{cell}" if isinstance(cell, str) and cell.startswith(("=", "+", "-", "@", "\t", "\r")) else cell
+    if not isinstance(cell, str):
+        return cell
+    # A spreadsheet would run a text that begins like this (some in full width, too) as a formula; the quote makes
+    # it text again. A tab or line end before it is escaped.
+    text = printable_line(cell)
+    return (
+        f"'{text}" if text.startswith(("=", "+", "-", "@", "\uff1d", "\uff0b", "\uff0d", "\uff20")) else text
+    )
 
 
 def _probability_names(fitted: "Model", asked: bool) -> list[str]:

@@ -36,22 +36,23 @@ class Screen:
         self.quiet = quiet
         level = logging.ERROR if quiet else (logging.WARNING, logging.INFO, logging.DEBUG)[min(verbose, 2)]
         handler = logging.StreamHandler(sys.stderr)
-        handler.setFormatter(logging.Formatter("featx: %(message)s"))
+        handler.setFormatter(_OneLine("featx: %(message)s"))
         logger = logging.getLogger("featx")
         logger.handlers[:] = [handler]
         logger.setLevel(level)
         logger.propagate = False
 
-    def remark(self, text: str) -> None:
-        """Say something that is no result."""
+    def remark(self, *lines: str) -> None:
+        """Say something that is no result, each line on one line."""
         if not self.quiet:
-            print(printable(text), file=sys.stderr)
+            for line in lines:
+                print(printable_line(line), file=sys.stderr)
 
     def left_out(self, failures: Iterable[tuple[str, str]]) -> None:
         """Name the first samples without a vector, each an id and a reason."""
         named = list(failures)
         for name, reason in named[:_NAMED]:
-            self.remark(f"left out {printable_line(name)}: {printable_line(reason)}")
+            self.remark(f"left out {name}: {reason}")
         if len(named) > _NAMED:
             self.remark(f"left out {len(named) - _NAMED} more samples; --json lists all")
 
@@ -75,8 +76,8 @@ class Screen:
 
 
 def columns(rows: Sequence[Sequence[object]], *, header: Sequence[str]) -> str:
-    """Return rows as aligned text, numbers to the right."""
-    cells = [list(header), *[["" if cell is None else str(cell) for cell in row] for row in rows]]
+    """Return rows as aligned text, each on one line, numbers to the right."""
+    cells = [["" if cell is None else printable_line(str(cell)) for cell in row] for row in (header, *rows)]
     widths = [max(len(row[index]) for row in cells) for index in range(len(header))]
     right = [
         bool(rows) and all(isinstance(row[index], int | float) for row in rows)
@@ -104,8 +105,7 @@ def printable_line(text: str) -> str:
     >>> print(printable_line("a\nb\udcff.png"))
     a\nb\xff.png
     """
-    decoded = text.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
-    return "".join(char if char.isprintable() else char.encode("unicode_escape").decode() for char in decoded)
+    return "".join(char if char.isprintable() else _escaped(char) for char in text)
 
 
 def size_text(size_bytes: float) -> str:
@@ -121,6 +121,19 @@ def size_text(size_bytes: float) -> str:
             return f"{size_bytes:.0f} {unit}" if unit == "B" else f"{size_bytes:.1f} {unit}"
         size_bytes /= 1024
     return f"{size_bytes:.1f} TiB"
+
+
+def _escaped(char: str) -> str:
+    if "\udc80" <= char <= "\udcff":  # how Python holds a byte that is no text
+        return f"\\x{ord(char) - 0xDC00:02x}"
+    return char.encode("unicode_escape").decode()
+
+
+class _OneLine(logging.Formatter):
+    """Keeps the names in a log from the terminal."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        return printable_line(super().format(record))
 
 
 @contextmanager

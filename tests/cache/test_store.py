@@ -251,6 +251,12 @@ def test_the_arguments_must_fit_each_other(open_store, make_keys, make_vectors):
             store.read(positions)
 
 
+def test_provenance_may_name_a_path_that_is_no_text(tmp_path, open_store, make_keys, make_vectors):
+    open_store(tmp_path).publish(make_keys(1), make_vectors(1), provenance={"spec": "/\udcff/\ud800/ü.pth"})
+    [shard] = open_store(tmp_path)._index.shards
+    assert json.loads(shard.provenance) == {"spec": "/\udcff/\ud800/ü.pth"}
+
+
 def test_half_precision_is_stored_as_such_and_its_overflow_refused(tmp_path, open_store, make_keys):
     store = open_store(tmp_path, dtype="float16")
     store.publish(make_keys(1), np.array([[0.1, 2, 65504]], np.float32))
