@@ -275,10 +275,11 @@ def _examine(directory: Path, *, anew: bool = False) -> _Folder:
                 folder.broken.append((path, f"'{path}' is a broken link ({error.strerror})."))
         except CacheError as error:
             sort_out(path, error)
-    # Of which extractor they are: spec.json says, and without it the majority does.
+    # Of which extractor they are: spec.json says, without it the folder's name, and else the majority.
     kinds = Counter((shard.fingerprint, shard.n_features, shard.dtype) for _, shard in found)
     wanted = folder.spec and folder.spec["fingerprint"]
     ours = [kind for kind, _ in kinds.most_common() if wanted in (None, kind[0])]
+    ours.sort(key=lambda kind: not kind[0].startswith(directory.name[-12:]))
     for path, shard in found:
         try:
             check_belongs(shard, *(ours[0] if ours else (str(wanted), shard.n_features, shard.dtype)))

@@ -179,6 +179,16 @@ def test_repair_drops_a_damaged_spec_and_the_rows_are_still_served(
     assert (folder / "spec.json").exists()
 
 
+def test_repair_without_a_spec_keeps_what_the_folder_is_named_after(cache, folder):
+    other = next(path for path in cache.iterdir() if path.name.startswith("other"))
+    (other / "spec.json").unlink()
+    ours = first_shard(other)
+    for theirs in (folder / "shards").iterdir():
+        shutil.copy(theirs, other / "shards")
+    assert len(verify(cache, repair=True).problems) == 3
+    assert list((other / "shards").iterdir()) == [ours]
+
+
 def test_what_is_of_a_newer_schema_is_reported_but_never_deleted(cache, folder, add_shard, tmp_path):
     shutil.copy(first_shard(folder), tmp_path / "copy.h5")
     with h5py.File(tmp_path / "copy.h5", "r+") as file:
