@@ -11,9 +11,7 @@ from sklearn.neighbors import NearestCentroid
 from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import Normalizer, StandardScaler
 
-__all__ = ["TASK", "build", "grid"]
-
-TASK = "classification"
+__all__ = ["build", "grid"]
 
 
 def build() -> Pipeline:

@@ -6,9 +6,7 @@ from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import StandardScaler
 from sklearn.svm import LinearSVC
 
-__all__ = ["TASK", "build", "grid"]
-
-TASK = "classification"
+__all__ = ["build", "grid"]
 
 
 def build(

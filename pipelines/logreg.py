@@ -6,9 +6,7 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-__all__ = ["TASK", "build", "grid"]
-
-TASK = "classification"
+__all__ = ["build", "grid"]
 
 
 def build(

@@ -6,9 +6,7 @@ from sklearn.neural_network import MLPClassifier
 from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-__all__ = ["TASK", "build", "grid"]
-
-TASK = "classification"
+__all__ = ["build", "grid"]
 
 
 def build(

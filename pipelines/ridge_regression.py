@@ -6,9 +6,7 @@ from sklearn.linear_model import Ridge
 from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-__all__ = ["TASK", "build", "grid"]
-
-TASK = "regression"
+__all__ = ["build", "grid"]
 
 
 def build(*, alpha: float = 1000.0) -> Pipeline:

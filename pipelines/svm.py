@@ -12,9 +12,7 @@ from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import StandardScaler
 from sklearn.svm import SVC
 
-__all__ = ["TASK", "build", "grid"]
-
-TASK = "classification"
+__all__ = ["build", "grid"]
 
 
 def build(*, C: float = 10.0, class_weight: dict[Any, float] | str | None = None) -> Pipeline:

@@ -7,9 +7,7 @@ from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import StandardScaler
 from sklearn.svm import SVR
 
-__all__ = ["TASK", "build", "grid"]
-
-TASK = "regression"
+__all__ = ["build", "grid"]
 
 
 def build(*, C: float = 1.0, epsilon: float = 0.1) -> Pipeline:
