@@ -4,7 +4,6 @@ import functools
 import hashlib
 import importlib.metadata
 import json
-import os
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -14,14 +13,7 @@ from featx.cache import Hints, fingerprint_of
 from featx.engine.runtime import choose_device, choose_precision, machine_facts
 from featx.errors import UsageError
 from featx.extractors import registry
-from featx.extractors.spec import (
-    WEIGHTS_SUFFIXES,
-    ExtractorSpec,
-    Precision,
-    Request,
-    parse,
-    resolve_path,
-)
+from featx.extractors.spec import ExtractorSpec, Precision, Request, parse, path_of
 
 if TYPE_CHECKING:
     from featx.extractors.backbone import Backbone
@@ -130,7 +122,8 @@ def identify(
     resolved = source.resolve(asked, precision=chosen)
     # A file that was replaced while it was digested, or so young that it may be, is digested again next time.
     settled = before is None or (len(before) > 1 and looked_at - max(before[2:]) / 1e9 >= _RACY_SECONDS)
-    if settled and _stat(path) == before:
+    # Nor is what came with a download, for which there was no path to ask about before.
+    if settled and _stat(path) == before and source.weights_path(asked) == found:
         hints.remember_identity(
             question,
             {"spec": json.dumps(resolved.to_json()), "weights_path": path, "weights_stat": before},
@@ -170,10 +163,10 @@ def _as_text(value: Any) -> str:
 
 
 def _absolute(request: Request) -> Request:
-    weights = request.options.get("weights", "")
-    if os.sep not in weights and not weights.endswith(WEIGHTS_SUFFIXES):
+    path = path_of(request.options.get("weights", ""))
+    if path is None:
         return request
-    options = {**request.options, "weights": str(resolve_path(weights))}
+    options = {**request.options, "weights": str(path)}
     return replace(request, keys=tuple(sorted(options.items())))
 
 

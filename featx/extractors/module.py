@@ -3,8 +3,8 @@
 import copy
 import functools
 import re
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, TypeVar
 
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
@@ -14,9 +14,12 @@ from featx.extractors.backbone import Backbone, BackboneOptions, backbone_spec
 from featx.extractors.layers import Layer, plan_layers, tap
 from featx.extractors.preprocessing import Preprocessing
 from featx.extractors.spec import ExtractorSpec, Precision, Request
+from featx.extractors.state import state_of
 from featx.extractors.weights import checksum_tensors, digest_tensors
 
 __all__ = ["ModuleExtractor"]
+
+_T = TypeVar("_T")
 
 
 class ModuleExtractor:
@@ -41,11 +44,13 @@ class ModuleExtractor:
     Raises
     ------
     UsageError
-        If the name or an option is not one featx can use.
+        If the name or an option is not one featx can use, or something in the module has no stable identity.
 
     Notes
     -----
-    The digest of the tensors is taken when the object is made. A network that is changed later is refused wherever its
+    The digest of the tensors is taken when the object is made: of parameters and buffers, of what else is in the state
+    dict (packed weights, extra state), and of tensors and arrays that the module keeps without registering them. Plain
+    numbers and functions are code, which the name stands for. A network that is changed later is refused wherever its
     vectors are asked for, also those in a cache: make a new object from it. What never changes needs no copies, so
     ``copy.deepcopy`` and scikit-learn's ``clone`` return the object itself. A pickle, such as each task of a search
     over processes (``n_jobs=2``) gets, holds the whole network with its weights.
@@ -80,8 +85,8 @@ class ModuleExtractor:
         self.options = BackboneOptions.from_request(self.request)
         self.module = module
         self.preprocessing = preprocessing
-        self.weights = digest_tensors(_tensors(module))
-        self._checksum = checksum_tensors(_tensors(module))
+        self.weights = self._of_tensors(digest_tensors)
+        self._checksum = self._of_tensors(checksum_tensors)
 
     def with_pixels(self, pixels: str) -> "ModuleExtractor":
         """Return the same module, not a copy of it, with these pixels."""
@@ -125,14 +130,31 @@ class ModuleExtractor:
         return self
 
     def _require_unchanged(self) -> None:
-        if checksum_tensors(_tensors(self.module)) != self._checksum:
+        if self._of_tensors(checksum_tensors) != self._checksum:
             raise UsageError(
                 f"the tensors of module '{self.request.name}' changed after it was given to featx. "
                 "Make a new ModuleExtractor from it."
             )
 
+    def _of_tensors(self, take: Callable[[Mapping[str, Tensor]], _T]) -> _T:
+        try:
+            return take(state_of(self.module, self.request.name))
+        except (RuntimeError, TypeError, ValueError) as error:
+            if isinstance(error, UsageError):
+                raise
+            raise UsageError(
+                f"module '{self.request.name}': its tensors cannot be read ({_reason(error)}). Keep them dense, on the "
+                "CPU or a GPU."
+            ) from error
+
     def _frozen(self) -> nn.Module:
-        return copy.deepcopy(self.module).cpu().float().eval()
+        try:
+            return copy.deepcopy(self.module).cpu().float().eval()
+        except (RuntimeError, TypeError, ValueError, AttributeError) as error:
+            raise UsageError(
+                f"module '{self.request.name}' cannot be copied ({_reason(error)}). Take off what forward passes "
+                "leave in it: torch.nn.utils.remove_weight_norm, prune.remove, tensors kept with their gradients."
+            ) from error
 
     @functools.cached_property
     def _layers(self) -> tuple[Layer, ...]:
@@ -145,6 +167,5 @@ class ModuleExtractor:
         )
 
 
-def _tensors(module: nn.Module) -> dict[str, Tensor]:
-    # Not the state dict, which leaves out buffers that are not persistent.
-    return {**dict(module.named_parameters()), **dict(module.named_buffers())}
+def _reason(error: Exception) -> str:
+    return next(iter(str(error).splitlines()), "") or type(error).__name__

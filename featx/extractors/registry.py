@@ -40,7 +40,7 @@ class Source(Protocol):
         """Return the names it can resolve."""
 
     def describe(self, name: str) -> dict[str, Any]:
-        """Return ``weights`` and ``on_disk`` of one name, for listings."""
+        """Return ``weights`` and ``on_disk`` of one name, for listings; what it does not know it leaves out."""
 
     def count_features(self, name: str) -> int:
         """Return the length of a vector of one name, its keys left out; for listings, which remember it."""

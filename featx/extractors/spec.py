@@ -4,7 +4,7 @@ import hashlib
 import json
 import os
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -20,8 +20,7 @@ __all__ = [
     "Precision",
     "Request",
     "parse",
-    "resolve_path",
-    "to_text",
+    "path_of",
 ]
 
 SCHEMA = 1
@@ -216,15 +215,12 @@ def parse(text: str) -> tuple[Request, ...]:
     return requests
 
 
-def to_text(requests: Iterable[Request]) -> str:
-    """Write requests back as one text, fused with ``+``."""
-    return "+".join(request.text for request in requests)
-
-
-def resolve_path(text: str) -> Path:
-    """Return the absolute path that ``weights=`` names."""
+def path_of(weights: str) -> Path | None:
+    """Return the absolute path that the value of ``weights=`` names, or None where it is a name of another kind."""
+    if os.sep not in weights and not weights.endswith(WEIGHTS_SUFFIXES):
+        return None
     # Not Path.expanduser, which raises where there is no such user.
-    return Path(os.path.expanduser(text)).absolute()  # noqa: PTH111
+    return Path(os.path.expanduser(weights)).absolute()  # noqa: PTH111
 
 
 def _parse_one(part: str, whole: str) -> Request:

@@ -1,7 +1,6 @@
 """timm's pretrained models as a source of extractors; needs the extra ``timm``."""
 
 import logging
-import os
 import re
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -14,13 +13,14 @@ from featx.errors import UsageError, WeightsError
 from featx.extractors.backbone import Backbone, BackboneOptions, backbone_spec
 from featx.extractors.layers import Layer, plan_layers, tap
 from featx.extractors.preprocessing import Preprocessing
-from featx.extractors.spec import ExtractorSpec, Precision, Request, resolve_path
+from featx.extractors.spec import ExtractorSpec, Precision, Request, path_of
 from featx.extractors.weights import (
     digest_file,
     digest_tensors,
     load_tensors,
     parameters_on_meta,
     read_tensors,
+    require_random,
     seeded,
 )
 
@@ -51,14 +51,15 @@ class TimmSource:
 
     def count_features(self, name: str) -> int:
         """Return how many features enter the classifier."""
-        return sum(layer.n_features for layer in _plan(Request(self.name, name), BackboneOptions()).layers)
+        request, options, module = Request(self.name, name), BackboneOptions(), _build_on_meta(name)
+        return sum(layer.n_features for layer in _layers(module, request, options, _crop(module, options)))
 
     def weights_path(self, request: Request) -> Path | None:
         """Return the file the weights are in; None where they are random or not on this machine yet."""
         options = BackboneOptions.from_request(request)
         if options.weights is None:
             return _hub_file(request.name, download=False)
-        return None if options.weights == "none" else resolve_path(options.weights)
+        return path_of(options.weights)
 
     def resolve(self, request: Request, *, precision: Precision) -> ExtractorSpec:
         """Find the full identity, under the name with the tag; downloads weights that are not on this machine yet."""
@@ -85,17 +86,15 @@ class TimmSource:
         options = _options(request)
         plan = _plan(request, options)
         module = _build(request.name)
-        if options.weights != "none":
+        if options.weights == "none":
+            require_random(module, spec.weights, name=request.text)
+        else:
             path = _path(request, options)
-            if digest_file(path) != spec.weights:
-                raise WeightsError(
-                    f"weights file '{path}' changed while featx was using it. Run the command again."
-                )
             classifier = module.pretrained_cfg["classifier"] or "fc"
             names = (classifier,) if isinstance(classifier, str) else classifier
             load_tensors(
                 module,
-                read_tensors(path),
+                read_tensors(path, spec.weights),
                 source=f"weights file '{path}' for {request.name}",
                 ignored=rf"({'|'.join(map(re.escape, names))})(\.|$)",
             )
@@ -138,9 +137,13 @@ def _sized(module: Any, request: Request, options: BackboneOptions) -> Any:
     return module
 
 
+def _crop(module: Any, options: BackboneOptions) -> int:
+    return int(options.size or resolve_model_data_config(module)["input_size"][-1])
+
+
 def _preprocessing(module: Any, options: BackboneOptions) -> Preprocessing:
     config = resolve_model_data_config(module)
-    crop = options.size or config["input_size"][-1]
+    crop = _crop(module, options)
     if config["crop_mode"] not in ("center", "squash"):
         raise UsageError(
             f"crop mode '{config['crop_mode']}' of these weights is not supported. Choose another tag."
@@ -156,23 +159,34 @@ def _preprocessing(module: Any, options: BackboneOptions) -> Preprocessing:
 
 
 def _plan(request: Request, options: BackboneOptions) -> _Plan:
-    with parameters_on_meta():
-        module = _build(request.name).to("meta")
+    module = _build_on_meta(request.name)
     preprocessing = _preprocessing(module, options)
+    return _Plan(preprocessing, _layers(module, request, options, preprocessing.crop))
+
+
+def _build_on_meta(name: str) -> Any:
+    try:
+        with parameters_on_meta():
+            module = _build(name)
+    except RuntimeError:  # some constructors compute with their parameters
+        module = _build(name)
+    return module.to("meta")
+
+
+def _layers(module: Any, request: Request, options: BackboneOptions, crop: int) -> tuple[Layer, ...]:
     channels_last = getattr(module, "output_fmt", "NCHW") == "NHWC"
-    layers = plan_layers(
+    return plan_layers(
         _sized(module, request, options),
         name=request.text,
         layers=options.layers,
         pool=options.pool,
-        crop=preprocessing.crop,
+        crop=crop,
         class_token=getattr(module, "cls_token", None) is not None,
         prefix_tokens=lambda node: (
             0 if node.startswith("patch_embed.") else getattr(module, "num_prefix_tokens", 0)
         ),
         channels_last=lambda node: channels_last and node != "patch_embed.proj",
     )
-    return _Plan(preprocessing, layers)
 
 
 def _path(request: Request, options: BackboneOptions) -> Path:
@@ -180,12 +194,13 @@ def _path(request: Request, options: BackboneOptions) -> Path:
         path = _hub_file(request.name, download=True)
         assert path is not None
         return path
-    if os.sep in options.weights or options.weights.endswith((".pth", ".pt", ".safetensors")):
-        return resolve_path(options.weights)
-    raise UsageError(
-        f"timm/{request.name}: expected weights to be a path ending in .pth, .pt or .safetensors, or none, got "
-        f"{options.weights!r}. Name the tag of published weights as timm/NAME.TAG."
-    )
+    path = path_of(options.weights)
+    if path is None:
+        raise UsageError(
+            f"timm/{request.name}: expected weights to be a path ending in .pth, .pt or .safetensors, or none, got "
+            f"{options.weights!r}. Name the tag of published weights as timm/NAME.TAG."
+        )
+    return path
 
 
 def _hub_file(name: str, *, download: bool) -> Path | None:

@@ -1,7 +1,6 @@
 """torchvision's classification zoo as a source of extractors, by its own weights enums."""
 
 import logging
-import os
 import re
 import urllib.error
 from collections.abc import Mapping
@@ -17,13 +16,14 @@ from featx.errors import UsageError, WeightsError
 from featx.extractors.backbone import Backbone, BackboneOptions, backbone_spec
 from featx.extractors.layers import Layer, plan_layers, tap
 from featx.extractors.preprocessing import Preprocessing
-from featx.extractors.spec import ExtractorSpec, Precision, Request, resolve_path
+from featx.extractors.spec import ExtractorSpec, Precision, Request, path_of
 from featx.extractors.weights import (
     digest_file,
     digest_tensors,
     load_tensors,
     parameters_on_meta,
     read_tensors,
+    require_random,
     seeded,
 )
 
@@ -110,13 +110,10 @@ class TorchvisionSource:
         plan = _resolve(request)
         if plan.path is None:
             module = _random(request.name, plan.preprocessing)
+            require_random(module, spec.weights, name=request.text)
         else:
-            if digest_file(plan.path) != spec.weights:
-                raise WeightsError(
-                    f"weights file '{plan.path}' changed while featx was using it. Run the command again."
-                )
             module = _build_on_meta(request.name, plan.preprocessing)
-            _fill(module, read_tensors(plan.path), str(plan.path), request.name)
+            _fill(module, read_tensors(plan.path, spec.weights), str(plan.path), request.name)
         network = tap(module, plan.layers)
         lacking = [name for name, tensor in network.named_parameters() if tensor.is_meta]
         if lacking:
@@ -176,9 +173,7 @@ def _choose_weights(name: str, options: BackboneOptions) -> Any:
         return _member(name, "DEFAULT", "weights")
     if options.weights == "none":
         return None
-    if os.sep in options.weights or options.weights.endswith((".pth", ".pt", ".safetensors")):
-        return resolve_path(options.weights)
-    return _member(name, options.weights, "weights")
+    return path_of(options.weights) or _member(name, options.weights, "weights")
 
 
 def _preprocessing(member: Any) -> Preprocessing:

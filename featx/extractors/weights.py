@@ -2,9 +2,11 @@
 
 import errno
 import hashlib
+import io
 import os
 import re
 import stat
+import threading
 import zipfile
 import zlib
 from collections.abc import Iterator, Mapping
@@ -26,11 +28,14 @@ __all__ = [
     "load_tensors",
     "parameters_on_meta",
     "read_tensors",
+    "require_random",
     "seeded",
 ]
 
 RANDOM_SEED = 0
 """Seed of ``weights=none``."""
+
+_random_state = threading.RLock()
 
 
 def digest_file(path: Path) -> str:
@@ -41,18 +46,8 @@ def digest_file(path: Path) -> str:
     WeightsError
         If the file cannot be read.
     """
-    try:
-        # O_NONBLOCK: the path may come from a model that somebody else made, and lead to a FIFO.
-        with open(path, "rb", opener=lambda name, flags: os.open(name, flags | os.O_NONBLOCK)) as file:
-            if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
-                raise IsADirectoryError(errno.EISDIR, "not a regular file")
-            return hashlib.file_digest(file, "sha256").hexdigest()
-    except (OSError, ValueError) as error:
-        reason = error.strerror if isinstance(error, OSError) else error
-        raise WeightsError(
-            f"weights file '{path}' cannot be read ({reason}). Check the path after 'weights='.",
-            opening=error if isinstance(error, OSError) else None,
-        ) from error
+    with _opened(path) as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def digest_tensors(tensors: Mapping[str, Tensor]) -> str:
@@ -75,14 +70,18 @@ def checksum_tensors(tensors: Mapping[str, Tensor]) -> int:
     return checksum
 
 
-def read_tensors(path: Path) -> dict[str, Tensor]:
+def read_tensors(path: Path, expected: str) -> dict[str, Tensor]:
     """Read a state dict from a ``.pth``, ``.pt`` or ``.safetensors`` file; nothing in the file is executed.
+
+    The file is read once: what is compared with the digest is what is parsed, and no later change of it is seen.
 
     Parameters
     ----------
     path : Path
         A plain state dict, or a checkpoint that holds one under ``state_dict`` or ``model``; the ``module.`` in
         front of every name that DataParallel leaves is taken off.
+    expected : str
+        What `digest_file` said of the file.
 
     Returns
     -------
@@ -94,21 +93,25 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
     UsageError
         If the suffix is none of these.
     WeightsError
-        If the file is missing, damaged, or holds anything but tensors.
+        If the file is missing, damaged, of another digest, or holds anything but tensors.
     """
     if path.suffix not in WEIGHTS_SUFFIXES:
         raise UsageError(
             f"weights file '{path}': expected a name ending in {', '.join(WEIGHTS_SUFFIXES)}, got "
             f"{path.suffix or 'no suffix'!r}. Save the state dict under such a name."
         )
+    with _opened(path) as file:
+        content = file.read()
+    if hashlib.sha256(content).hexdigest() != expected:
+        raise WeightsError(f"weights file '{path}' changed while featx was using it. Run the command again.")
     try:
         if path.suffix == ".safetensors":
-            from safetensors.torch import load_file
+            from safetensors.torch import load
 
-            loaded: Any = load_file(path)
+            loaded: Any = load(content)
         else:
-            _refuse_compressed(path)
-            loaded = torch.load(path, map_location="cpu", weights_only=True)
+            _refuse_compressed(content)
+            loaded = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
     except Exception as error:  # zip, pickle and safetensors readers each leak their own kinds
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise WeightsError(
@@ -198,19 +201,53 @@ def parameters_on_meta() -> Iterator[None]:
 
 @contextmanager
 def seeded() -> Iterator[None]:
-    """Draw the same random parameters every time, and leave the caller's random state alone."""
-    with torch.random.fork_rng(devices=[]):
+    """Draw the same random parameters every time, and leave the caller's random state alone.
+
+    The state is the process's, and other code may draw from it meanwhile: see `require_random`.
+    """
+    with _random_state, torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(RANDOM_SEED)  # torch.manual_seed would reset the GPUs' as well
         yield
 
 
-def _refuse_compressed(path: Path) -> None:
+def require_random(module: nn.Module, expected: str, *, name: str) -> None:
+    """Refuse a network with other random parameters than were identified.
+
+    Raises
+    ------
+    WeightsError
+        If the digest of its tensors is not the expected one.
+    """
+    if digest_tensors(module.state_dict()) != expected:
+        raise WeightsError(
+            f"the random weights of {name} are not those that were identified: another thread drew from torch's "
+            "generator meanwhile, or torch has changed. Stop drawing random numbers, and run it again."
+        )
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[io.BufferedReader]:
+    try:
+        # O_NONBLOCK: the path may come from a model that somebody else made, and lead to a FIFO.
+        with open(path, "rb", opener=lambda name, flags: os.open(name, flags | os.O_NONBLOCK)) as file:
+            if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+                raise IsADirectoryError(errno.EISDIR, "not a regular file")
+            yield file
+    except (OSError, ValueError) as error:
+        reason = error.strerror if isinstance(error, OSError) else error
+        raise WeightsError(
+            f"weights file '{path}' cannot be read ({reason}). Check the path after 'weights='.",
+            opening=error if isinstance(error, OSError) else None,
+        ) from error
+
+
+def _refuse_compressed(content: bytes) -> None:
     """Refuse an archive that may unpack to more than the file: torch.save stores plainly."""
-    if zipfile.is_zipfile(path):
-        with zipfile.ZipFile(path) as archive:
+    if zipfile.is_zipfile(io.BytesIO(content)):
+        with zipfile.ZipFile(io.BytesIO(content)) as archive:
             members = archive.infolist()
         plain = all(member.compress_type == zipfile.ZIP_STORED for member in members)
-        if not plain or sum(member.file_size for member in members) > path.stat().st_size:
+        if not plain or sum(member.file_size for member in members) > len(content):
             raise ValueError("its content is compressed")
 
 
@@ -218,7 +255,17 @@ def _bytes_of(tensors: Mapping[str, Tensor]) -> Iterator[bytes | memoryview]:
     for name in sorted(tensors):
         tensor = tensors[name].detach().cpu().contiguous()
         yield f"{name}\0{tensor.dtype}\0{tuple(tensor.shape)}\0".encode()
+        if tensor.is_quantized:
+            yield _scale_of(tensor).encode()
+            tensor = tensor.int_repr()
         yield tensor.reshape(-1).view(torch.uint8).numpy().data
+
+
+def _scale_of(tensor: Tensor) -> str:
+    if tensor.qscheme() in (torch.per_tensor_affine, torch.per_tensor_symmetric):
+        return f"{tensor.q_scale()}\0{tensor.q_zero_point()}\0"
+    scales, zeros = tensor.q_per_channel_scales().tolist(), tensor.q_per_channel_zero_points().tolist()
+    return f"{tensor.q_per_channel_axis()}\0{scales}\0{zeros}\0"
 
 
 class _Versioned(dict[str, Tensor]):

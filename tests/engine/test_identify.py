@@ -149,6 +149,35 @@ def test_weights_that_change_behind_the_same_name_are_another_identity(tmp_path,
     assert len(resolutions) == 2
 
 
+def test_an_identity_that_came_with_a_download_is_not_remembered_without_its_file(tmp_path, monkeypatch):
+    monkeypatch.setattr(MODULE, "_RACY_SECONDS", -60.0)  # as if the files were older than that
+    file, hints = tmp_path / "hub.safetensors", Hints(None)
+
+    class Hub:
+        """Says where its weights are once they are there, as timm's hub does."""
+
+        def weights_path(self, request):
+            return file if file.exists() else None
+
+        def resolve(self, request, *, precision):
+            if not file.exists():
+                file.write_bytes(b"published")
+            spec = registry.load_source("descriptor").resolve(request, precision=precision)
+            return replace(spec, weights=file.read_text())
+
+    monkeypatch.setattr(registry, "find_source", lambda asked: Hub())
+    [asked] = read_extractors("hog")
+
+    def found():
+        return identify(asked, device="cpu", precision="float32", hints=hints).weights
+
+    assert found() == "published"
+    file.write_bytes(b"published anew")
+    assert found() == "published anew"
+    monkeypatch.setattr(registry, "find_source", None)  # from here on it is remembered
+    assert found() == "published anew"
+
+
 def test_a_descriptor_is_float32_on_the_cpu_whatever_is_asked():
     [asked] = read_extractors("pixels")
     specs = {

@@ -1,9 +1,11 @@
 """A module of the user's: it needs a name, stays as it is, and is refused once its tensors change."""
 
 import copy
+import functools
 import pickle
 import sys
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -94,6 +96,134 @@ def test_the_users_module_stays_as_it_is(net, precision):
 def test_the_users_module_stays_where_it_is(net):
     features(extractor(net.cuda()))
     assert all(parameter.is_cuda for parameter in net.parameters())
+
+
+def quantised(seed):
+    torch.manual_seed(seed)
+    net = nn.Sequential(nn.AdaptiveAvgPool2d(2), nn.Flatten(), nn.Linear(12, 5))
+    return torch.ao.quantization.quantize_dynamic(net, {nn.Linear})
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore:torch.quantize_per_tensor:UserWarning")
+def test_packed_weights_of_quantised_layers_are_part_of_the_identity():
+    ones = [extractor(quantised(seed)) for seed in (0, 0, 1)]
+    fingerprints = [one.resolve(precision="float32").fingerprint for one in ones]
+    assert fingerprints[0] == fingerprints[1] != fingerprints[2]
+    assert torch.equal(features(ones[0]), features(ones[1]))
+    assert not torch.equal(features(ones[0]), features(ones[2]))
+    ones[0].module.load_state_dict(ones[2].module.state_dict())
+    with pytest.raises(UsageError, match="changed after it was given"):
+        ones[0].resolve(precision="float32")
+
+
+class Holder:
+    def __init__(self, value):
+        self.value = value
+
+
+KEPT = {
+    "an attribute": lambda value: value,
+    "an array": lambda value: value.numpy(),
+    "an array of arrays": lambda value: np.array([value.numpy(), None], dtype=object),
+    "a list": lambda value: [0, (value,)],
+    "a dictionary": lambda value: {"a": {3: value}},
+    "an object": Holder,
+    "a bound argument": lambda value: functools.partial(torch.mul, other=value),
+    "a method": lambda value: Holder(value).__init__,
+    "a network in a list": lambda value: [nn.ParameterList([value])],
+}
+
+
+@pytest.mark.parametrize("kept", KEPT.values(), ids=KEPT)
+def test_tensors_that_are_not_registered_are_part_of_the_identity(net, kept):
+    value = torch.arange(4.0)
+    net.kept = kept(value)
+    given = extractor(net)
+    spec = given.resolve(precision="float32")
+    for copied in (copy.deepcopy(net), pickle.loads(pickle.dumps(net))):
+        assert extractor(copied).resolve(precision="float32").fingerprint == spec.fingerprint
+    net.kept = kept(value + 1)
+    assert extractor(net).resolve(precision="float32").fingerprint != spec.fingerprint
+    with pytest.raises(UsageError, match="changed after it was given"):
+        given.load(spec)
+
+
+def test_which_tensor_is_kept_under_which_name_is_part_of_the_identity(net):
+    one, other = torch.zeros(2), torch.ones(2)
+    found = set()
+    for kept in ({"a": one, "b": other}, {"a": other, "b": one}, [one, other], [other, one]):
+        net.kept = kept
+        found.add(extractor(net).resolve(precision="float32").fingerprint)
+    assert len(found) == 4
+
+
+class Stateful(Net):
+    extra = None
+
+    def get_extra_state(self):
+        return self.extra
+
+
+def test_extra_state_is_part_of_the_identity_where_it_can_be_read():
+    with seeded():
+        net = Stateful()
+    found = set()
+    for net.extra in (None, 1, 1.0, "1", {"a": 1}, {"b": 1}, torch.ones(1), [torch.zeros(1)], torch.float16):
+        found.add(extractor(net).resolve(precision="float32").fingerprint)
+    assert len(found) == 9
+    for net.extra in (object(), {object(): 1}, {1, 2}):
+        with pytest.raises(
+            UsageError, match=r"'state\['_extra_state'\]' .* no stable identity.*register_buffer"
+        ):
+            extractor(net)
+
+
+def test_a_network_of_registered_tensors_has_the_identity_it_always_had(net):
+    """A change here makes every vector of such networks useless."""
+    net.lstm = nn.LSTM(2, 2)  # which keeps lists of its parameters
+    net.first = nn.utils.spectral_norm(nn.Linear(2, 2))  # which keeps what it worked out last
+    net.self = [net]
+    with torch.no_grad():
+        for index, tensor in enumerate((*net.parameters(), *net.buffers())):
+            tensor.fill_(index)
+    assert extractor(net).weights == "2d8e65e867ae78a17f36469300bcac5c7a5b019fca9901556332a5155b1f037d"
+
+
+@pytest.mark.filterwarnings("ignore:.*torch.jit.script:FutureWarning")
+def test_compiled_code_that_may_hold_anything_is_refused(net):
+    scripted = torch.jit.script(net)
+    net.kept = [scripted]
+    for given in (scripted, nn.Sequential(scripted), net):
+        with pytest.raises(
+            UsageError, match=r"is TorchScript, which has no stable identity. Give the network itself"
+        ):
+            extractor(given)
+
+
+def test_a_network_whose_shapes_are_not_known_yet_is_refused():
+    net = nn.Sequential(nn.Flatten(), nn.LazyLinear(4))
+    with pytest.raises(
+        UsageError, match=r"1\.weight has no shape yet. Run one batch through the module first"
+    ):
+        extractor(net)
+    net(torch.zeros(1, 3, 16, 16))
+    assert extractor(net).resolve(precision="float32").n_features == 4
+
+
+@pytest.mark.filterwarnings("ignore:.*weight_norm:FutureWarning")
+def test_a_network_that_cannot_be_copied_is_refused_with_the_way_out():
+    net = nn.Sequential(nn.Flatten(), nn.utils.weight_norm(nn.Linear(768, 4)))
+    with pytest.raises(UsageError, match=r"cannot be copied .*torch.nn.utils.remove_weight_norm"):
+        extractor(net).resolve(precision="float32")
+    nn.utils.remove_weight_norm(net[1])
+    assert extractor(net).resolve(precision="float32").n_features == 4
+
+
+@pytest.mark.parametrize("tensor", [torch.eye(2).to_sparse(), torch.zeros(2, device="meta")])
+def test_tensors_that_cannot_be_read_are_refused(net, tensor):
+    net.kept = tensor
+    with pytest.raises(UsageError, match=r"module 'net-v1': its tensors cannot be read \(.*Keep them dense"):
+        extractor(net)
 
 
 def step(net):

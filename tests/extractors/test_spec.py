@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from featx.cache import fingerprint_of
 from featx.errors import UsageError
-from featx.extractors.spec import ExtractorSpec, Request, parse, resolve_path, to_text
+from featx.extractors.spec import ExtractorSpec, Request, parse, path_of
 
 NAMES = st.from_regex(r"[A-Za-z0-9][A-Za-z0-9._-]{0,12}", fullmatch=True)
 KEYS = st.from_regex(r"[a-z_]{1,8}", fullmatch=True)
@@ -67,7 +67,7 @@ RECORDED_ONLY = {"n_features": 512, "text": "resnet18"}
 
 @given(st.lists(REQUESTS, min_size=1, max_size=3))
 def test_what_is_written_is_read_back(requests):
-    assert list(parse(to_text(requests))) == requests
+    assert list(parse("+".join(request.text for request in requests))) == requests
 
 
 def test_a_bare_name_has_neither_source_nor_keys():
@@ -168,9 +168,15 @@ def test_a_refusal_is_one_line_whatever_was_written():
 def test_a_path_is_made_absolute_and_tilde_is_home(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("HOME", str(tmp_path / "home"))
-    assert resolve_path("a/b.pth") == tmp_path / "a/b.pth"
-    assert resolve_path("~/b.pth") == tmp_path / "home/b.pth"
-    assert resolve_path("~no-such-user/b.pth") == tmp_path / "~no-such-user/b.pth"
+    assert path_of("a/b.pth") == tmp_path / "a/b.pth"
+    assert path_of("b.safetensors") == tmp_path / "b.safetensors"
+    assert path_of("~/b.pth") == tmp_path / "home/b.pth"
+    assert path_of("~no-such-user/b.pth") == tmp_path / "~no-such-user/b.pth"
+
+
+@pytest.mark.parametrize("name", ["", "none", "DEFAULT", "IMAGENET1K_V1", "b.bin"])
+def test_what_names_weights_otherwise_is_no_path(name):
+    assert path_of(name) is None
 
 
 def test_the_fingerprint_is_the_sha256_of_canonical_json():

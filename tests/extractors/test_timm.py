@@ -3,6 +3,7 @@
 import hashlib
 import logging
 import traceback
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -121,6 +122,17 @@ def test_a_description_says_weights_and_the_count_is_what_comes_out():
     assert described["on_disk"] == []
 
 
+def test_counting_needs_no_crop_that_featx_can_make():
+    assert source.count_features("deepseek_vit_412m") == 1024
+    with pytest.raises(UsageError, match="crop mode 'border' of these weights is not supported"):
+        planned("timm/deepseek_vit_412m:weights=none")
+
+
+def test_a_constructor_that_computes_with_its_parameters_is_planned_all_the_same():
+    (layer,) = planned("timm/vit_tiny_r_s16_p8_224:weights=none")
+    assert layer.n_features == source.count_features("vit_tiny_r_s16_p8_224") == 192
+
+
 def test_names_are_architectures_with_and_without_the_tags_of_their_weights():
     names = source.names()
     assert {"resnet18", "resnet18.a1_in1k"} <= set(names)
@@ -176,6 +188,15 @@ def test_a_close_name_is_offered():
         UsageError, match=r"no extractor is called 'resnet18b' in timm. Did you mean timm/resnet18"
     ):
         registry.find_source(parse("timm/resnet18b")[0])
+
+
+def test_weights_that_are_not_those_identified_are_not_loaded(saved):
+    for text, message in (
+        (f"{RESNET}:weights=none", "random weights of .* are not those that were identified"),
+        (f"{RESNET}:weights={saved(RESNET)[1]}", "changed while featx was using it"),
+    ):
+        with pytest.raises(WeightsError, match=message):
+            source.load(parse(text)[0], replace(resolve(text), weights="0" * 64))
 
 
 @pytest.mark.parametrize(

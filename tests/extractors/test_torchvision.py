@@ -8,6 +8,7 @@ import subprocess
 import sys
 import threading
 import traceback
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -243,6 +244,13 @@ def test_random_weights_are_said_loudly_and_are_the_same_in_every_process(caplog
     )
     answer = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
     assert answer.stdout.strip() == fingerprint
+
+
+def test_random_weights_that_come_out_otherwise_than_identified_are_not_loaded():
+    text = f"{SMALL}:weights=none"
+    spec = replace(resolve(text), weights=resolve("mnasnet0_5:weights=none").weights)
+    with pytest.raises(WeightsError, match=rf"random weights of {text} are not those that were identified"):
+        source.load(parse(text)[0], spec)
 
 
 def test_random_weights_leave_the_callers_random_numbers_alone():

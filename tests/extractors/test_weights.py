@@ -3,7 +3,9 @@
 import hashlib
 import os
 import pickle
+import threading
 import zipfile
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 import torch
@@ -17,6 +19,7 @@ from featx.extractors.weights import (
     load_tensors,
     parameters_on_meta,
     read_tensors,
+    require_random,
     seeded,
 )
 
@@ -41,6 +44,10 @@ def loaded(tensors, *, into=None, ignored=r"fc(\.|$)"):
     return module
 
 
+def read(path):
+    return read_tensors(path, digest_file(path))
+
+
 def same(one, other):
     return one.keys() == other.keys() and all(torch.equal(one[name], other[name]) for name in one)
 
@@ -57,26 +64,26 @@ def test_a_state_dict_is_read_from_every_format(tmp_path, tensors, suffix):
         save_file(tensors, path)
     else:
         torch.save(tensors, path)
-    assert same(read_tensors(path), tensors)
+    assert same(read(path), tensors)
 
 
 @pytest.mark.parametrize("key", ["state_dict", "model"])
 def test_a_checkpoint_may_hold_the_state_dict_beside_other_things(tmp_path, tensors, key):
     path = tmp_path / "checkpoint.pth"
     torch.save({"epoch": 7, key: tensors}, path)
-    assert same(read_tensors(path), tensors)
+    assert same(read(path), tensors)
 
 
 def test_the_prefix_of_data_parallel_is_taken_off(tmp_path, tensors):
     path = tmp_path / "parallel.pth"
     torch.save({"state_dict": {f"module.{name}": value for name, value in tensors.items()}}, path)
-    assert same(read_tensors(path), tensors)
+    assert same(read(path), tensors)
 
 
 def test_half_precision_files_are_read_as_float32_and_counters_stay_whole(tmp_path):
     path = tmp_path / "half.pth"
     torch.save({"weight": torch.tensor([1.5], dtype=torch.bfloat16), "steps": torch.tensor(3)}, path)
-    found = read_tensors(path)
+    found = read(path)
     assert found["weight"].dtype == torch.float32
     assert found["weight"].item() == 1.5
     assert found["steps"].dtype == torch.int64
@@ -98,7 +105,7 @@ def test_code_in_a_pickle_is_refused_and_not_run(tmp_path, plain):
     else:
         torch.save({"weight": Payload(trace)}, path)
     with pytest.raises(WeightsError, match=r"evil.pth' is not a readable state dict") as caught:
-        read_tensors(path)
+        read(path)
     assert "\n" not in str(caught.value)
     assert not trace.exists()
     pickle.loads(pickle.dumps(Payload(trace)))
@@ -118,7 +125,7 @@ def test_what_is_no_weights_file_is_named(tmp_path, name, content):
     path = tmp_path / name
     path.write_bytes(content)
     with pytest.raises(WeightsError, match=rf"{name}' is not a readable state dict of tensors"):
-        read_tensors(path)
+        read(path)
 
 
 def test_half_a_file_is_named(tmp_path, tensors):
@@ -127,7 +134,7 @@ def test_half_a_file_is_named(tmp_path, tensors):
         save_file(tensors, path) if suffix == ".safetensors" else torch.save(tensors, path)
         path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
         with pytest.raises(WeightsError, match=f"half{suffix}"):
-            read_tensors(path)
+            read(path)
 
 
 @pytest.mark.parametrize("content", [[1, 2], {"epoch": 3}, {1: torch.zeros(1)}, torch.zeros(2)])
@@ -135,7 +142,7 @@ def test_a_file_without_named_tensors_is_named(tmp_path, content):
     path = tmp_path / "other.pth"
     torch.save(content, path)
     with pytest.raises(WeightsError, match=r"expected a state dict of tensors, got"):
-        read_tensors(path)
+        read(path)
 
 
 def test_a_zip_that_is_no_checkpoint_is_named(tmp_path):
@@ -143,7 +150,7 @@ def test_a_zip_that_is_no_checkpoint_is_named(tmp_path):
     with zipfile.ZipFile(path, "w") as archive:
         archive.writestr("readme", "hello")
     with pytest.raises(WeightsError, match=r"archive.pth"):
-        read_tensors(path)
+        read(path)
 
 
 def test_a_compressed_archive_is_refused_before_it_is_unpacked(tmp_path, tensors):
@@ -155,12 +162,12 @@ def test_a_compressed_archive_is_refused_before_it_is_unpacked(tmp_path, tensors
         for name in plain.namelist():
             bomb.writestr(name, plain.read(name))
     with pytest.raises(WeightsError, match=r"bomb.pth' is not a readable .*compressed"):
-        read_tensors(tmp_path / "bomb.pth")
+        read(tmp_path / "bomb.pth")
 
 
 def test_an_unknown_suffix_lists_those_that_are_known(tmp_path):
     with pytest.raises(UsageError, match=r"ending in \.pth, \.pt, \.safetensors, got '\.bin'"):
-        read_tensors(tmp_path / "weights.bin")
+        read_tensors(tmp_path / "weights.bin", "")
 
 
 def test_the_digest_of_a_file_is_that_of_its_bytes(tmp_path):
@@ -180,6 +187,39 @@ def test_what_is_no_file_is_neither_read_nor_waited_for(tmp_path, name):
     (tmp_path / "folder.pth").mkdir()
     with pytest.raises(WeightsError, match=r"cannot be read \((not a regular file|Is a dir|embedded null)"):
         digest_file(tmp_path / name)
+
+
+@pytest.mark.parametrize("suffix", [".pth", ".safetensors"])
+def test_a_file_that_is_overwritten_or_cut_later_leaves_what_was_read_alone(tmp_path, tensors, suffix):
+    path = tmp_path / f"weights{suffix}"
+    save_file(tensors, path) if suffix == ".safetensors" else torch.save(tensors, path)
+    found = read(path)
+    with path.open("r+b") as file:
+        file.write(b"\xff" * path.stat().st_size)
+    assert same(found, tensors)
+    path.write_bytes(b"")
+    assert same(found, tensors)
+
+
+@pytest.mark.parametrize("suffix", [".pth", ".safetensors"])
+def test_a_file_is_parsed_from_the_bytes_that_were_digested(tmp_path, tensors, suffix, monkeypatch):
+    path, other = tmp_path / f"weights{suffix}", tmp_path / f"other{suffix}"
+    changed = {name: value + 1 for name, value in tensors.items()}
+    for file, content in ((path, tensors), (other, changed)):
+        save_file(content, file) if suffix == ".safetensors" else torch.save(content, file)
+    expected = digest_file(path)
+    real = hashlib.sha256
+
+    def replaced_meanwhile(content):
+        path.write_bytes(other.read_bytes())
+        return real(content)
+
+    monkeypatch.setattr("featx.extractors.weights.hashlib.sha256", replaced_meanwhile)
+    assert same(read_tensors(path, expected), tensors)
+    with pytest.raises(
+        WeightsError, match=r"weights\.\w+' changed while featx was using it. Run the command again"
+    ):
+        read_tensors(path, expected)
 
 
 def test_the_digest_of_tensors_sees_name_type_shape_and_value_and_no_order():
@@ -205,6 +245,25 @@ def test_tensors_of_every_type_have_a_digest(dtype):
     )
     assert len(one) == len(none) == 64
     assert one != none
+
+
+@pytest.mark.filterwarnings("ignore:torch.quantize_per_tensor:UserWarning")
+def test_the_digest_of_quantised_tensors_sees_how_their_numbers_are_scaled():
+    values = torch.tensor([[-1.0, 0.5], [0.25, 2.0]])
+
+    def per_channel(scale, axis):
+        return torch.quantize_per_channel(
+            values, torch.tensor([0.1, scale]), torch.zeros(2), axis, torch.qint8
+        )
+
+    tensors = [
+        *(torch.quantize_per_tensor(values, scale, 0, torch.qint8) for scale in (0.1, 0.2)),
+        torch.quantize_per_tensor(values * 2, 0.2, 0, torch.qint8),
+        torch.quantize_per_tensor(values, 0.1, 3, torch.qint8),
+        *(per_channel(scale, axis) for scale in (0.1, 0.2) for axis in (0, 1)),
+    ]
+    assert len({digest_tensors({"a": one}) for one in tensors}) == len(tensors)
+    assert digest_tensors({"a": tensors[0]}) == digest_tensors({"a": tensors[0].clone()})
 
 
 def test_tensors_that_fit_are_put_in_place_of_the_placeholders(tensors):
@@ -302,3 +361,24 @@ def test_random_weights_leave_the_gpus_generator_alone():
     before = torch.cuda.get_rng_state()
     net()
     assert torch.equal(torch.cuda.get_rng_state(), before)
+
+
+def test_networks_are_drawn_one_after_the_other_whatever_the_threads():
+    expected = digest_tensors(net().state_dict())
+    started = threading.Barrier(4)
+
+    def drawn(_):
+        started.wait()
+        return {digest_tensors(net().state_dict()) for _ in range(50)}
+
+    with ThreadPoolExecutor(4) as threads:
+        assert set().union(*threads.map(drawn, range(4))) == {expected}
+
+
+def test_random_weights_that_came_out_otherwise_are_refused():
+    network = net()
+    expected = digest_tensors(network.state_dict())
+    require_random(network, expected, name="small:weights=none")
+    network.conv.bias.data[0] += 1
+    with pytest.raises(WeightsError, match=r"weights of small:weights=none are not those .*another thread"):
+        require_random(network, expected, name="small:weights=none")
