@@ -58,6 +58,8 @@ def list_backbones(
     from featx.engine import describe
     from featx.extractors.registry import load_source
 
+    if source == "descriptor":
+        raise UsageError("source 'descriptor' has no backbones. See: featx list descriptors")
     names = _matching(load_source(source).names(), pattern)
     prefix = "" if source == "torchvision" else f"{source}/"
     found = describe(source, names, cache=options.cache_directory(cache))
@@ -65,8 +67,8 @@ def list_backbones(
     rows = [
         [
             name,
-            one["n_features"],
-            ", ".join(weight + "*" * (weight in one["on_disk"]) for weight in one["weights"]),
+            one["reason"] if one["n_features"] is None else one["n_features"],
+            ", ".join(weight + "*" * (weight in one.get("on_disk", ())) for weight in one.get("weights", ())),
         ]
         for name, one in described.items()
     ]

@@ -7,6 +7,7 @@ from typing import Any
 
 from featx.cache import Hints
 from featx.engine.identify import package_versions, rules
+from featx.errors import FeatxError
 from featx.extractors import registry
 
 __all__ = ["describe"]
@@ -27,7 +28,8 @@ def describe(source: str, names: Sequence[str], *, cache: Path | None) -> dict[s
     Returns
     -------
     dict of str to dict
-        By name ``n_features``, without any keys, and what `Source.describe` says.
+        By name ``n_features``, without any keys, and what `Source.describe` says. Where they cannot be counted it is
+        None, and ``reason`` says why.
     """
     found = registry.load_source(source)
     question = json.dumps(
@@ -37,8 +39,19 @@ def describe(source: str, names: Sequence[str], *, cache: Path | None) -> dict[s
         known = dict(hints.identity(question) or {})
         missing = [name for name in names if name not in known]
         try:
-            known.update((name, found.count_features(name)) for name in missing)
+            known.update((name, _count(found, name)) for name in missing)
         finally:  # also when interrupted: timm has thousands
             if missing:
                 hints.remember_identity(question, known)
-    return {name: {"n_features": known[name], **found.describe(name)} for name in names}
+    return {name: {**_told(known[name]), **found.describe(name)} for name in names}
+
+
+def _count(source: registry.Source, name: str) -> int | str:
+    try:
+        return source.count_features(name)
+    except FeatxError as error:  # one odd network is no reason to show none
+        return str(error)
+
+
+def _told(count: int | str) -> dict[str, Any]:
+    return {"n_features": None, "reason": count} if isinstance(count, str) else {"n_features": count}

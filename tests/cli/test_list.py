@@ -1,3 +1,8 @@
+import pytest
+
+from featx.errors import UsageError
+
+
 def test_descriptors_are_listed_with_their_lengths_and_parameters(command):
     found = command("list", "descriptors")
     assert found["names"] == ["hog", "lbp", "color_histogram", "glcm", "gabor", "pixels"]
@@ -42,3 +47,34 @@ def test_feature_counts_are_remembered_in_a_cache_that_is_there_and_none_is_made
 
 def test_a_part_of_a_name_is_a_pattern(command):
     assert command("list", "heads", "svm")["names"] == ["linear_svm", "svm"]
+
+
+def test_descriptors_are_no_backbones(command):
+    with pytest.raises(
+        UsageError, match=r"source 'descriptor' has no backbones. See: featx list descriptors"
+    ):
+        command("list", "backbones", "--source", "descriptor")
+
+
+def test_a_source_may_leave_out_what_it_does_not_know_and_one_count(command, text, monkeypatch):
+    class Acme:
+        def names(self):
+            return ["even", "odd"]
+
+        def describe(self, name):
+            return {}
+
+        def count_features(self, name):
+            if name == "odd":
+                raise UsageError("odd: no such thing. Choose another.")
+            return 8
+
+    monkeypatch.setattr("featx.extractors.registry.load_source", lambda name: Acme())
+    found = command("list", "backbones", "--source", "acme")["backbones"]
+    assert found == {
+        "acme/even": {"n_features": 8},
+        "acme/odd": {"n_features": None, "reason": "odd: no such thing. Choose another."},
+    }
+    assert (
+        "acme/odd   odd: no such thing. Choose another." in text("list", "backbones", "--source", "acme").out
+    )

@@ -1,6 +1,7 @@
 import pytest
 
 from featx.engine import describe, listing
+from featx.errors import UsageError
 from featx.extractors.registry import load_source
 
 
@@ -54,6 +55,25 @@ def test_what_was_counted_before_an_interruption_is_kept(tmp_path, counts, monke
             described(tmp_path, "pixels", "lbp")
     assert described(tmp_path, "pixels") == {"pixels": 768}
     assert counts == ["pixels"]
+
+
+def test_one_that_cannot_be_counted_says_why_and_is_not_tried_again(tmp_path, monkeypatch):
+    source = load_source("descriptor")
+    real, tried = source.count_features, []
+
+    def odd(name):
+        tried.append(name)
+        if name == "lbp":
+            raise UsageError("lbp: odd. Choose another.")
+        return real(name)
+
+    monkeypatch.setattr(source, "count_features", odd)
+    for _ in range(2):
+        found = describe("descriptor", ["lbp", "pixels"], cache=tmp_path)
+        assert (found["lbp"]["n_features"], found["lbp"]["reason"]) == (None, "lbp: odd. Choose another.")
+        assert found["pixels"]["n_features"] == 768
+        assert "reason" not in found["pixels"]
+    assert tried == ["lbp", "pixels"]
 
 
 def test_a_description_holds_what_the_source_says():
