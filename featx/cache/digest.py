@@ -3,6 +3,7 @@
 import contextlib
 import hashlib
 import os
+import shlex
 import stat
 import threading
 from collections.abc import Sequence
@@ -12,7 +13,7 @@ from pathlib import Path
 
 from featx.errors import CacheError
 
-__all__ = ["DamagedError", "check_digests", "open_checked"]
+__all__ = ["DamagedError", "check_digests", "open_checked", "way_out"]
 
 # What this process has checked: path -> the file's state then. A file in another state is read anew.
 _checked: dict[str, tuple[int, int, int, int]] = {}
@@ -22,6 +23,14 @@ _THREADS = 4
 
 class DamagedError(CacheError):
     """A file of a cache that can never be used where it lies: `featx cache verify --repair` may delete it."""
+
+
+def way_out(path: Path | None) -> str:
+    """Say what to do about a broken file of a cache, without a full stop; None stands for a shard in memory."""
+    if path is None:
+        return "Run again"
+    extractor = path.parent.parent if path.parent.name == "shards" else path.parent
+    return f"Run `featx cache verify --repair --cache {shlex.quote(str(extractor.parent))}` to drop it"
 
 
 def open_checked(path: Path, *, anew: bool = False) -> BufferedReader:
@@ -98,7 +107,7 @@ def _check(file: BufferedReader, path: Path, *, anew: bool) -> None:
     if digest != path.stem:
         raise DamagedError(
             f"shard '{path}' is damaged: its name says SHA-256 {path.stem[:12]}, its bytes {digest[:12]}. "
-            f"Run `featx cache verify --repair` to drop it; its rows are computed again on the next run."
+            f"{way_out(path)}; its rows are computed again on the next run."
         )
     file.seek(0)
     with _lock:
@@ -106,6 +115,4 @@ def _check(file: BufferedReader, path: Path, *, anew: bool) -> None:
 
 
 def _not_regular(path: Path) -> DamagedError:
-    return DamagedError(
-        f"'{path}' is named like a shard, but no regular file. Run `featx cache verify --repair` to drop it."
-    )
+    return DamagedError(f"'{path}' is named like a shard, but no regular file. {way_out(path)}.")

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from featx.cache.digest import DamagedError
+from featx.cache.digest import DamagedError, way_out
 from featx.cache.disk import publish_bytes, remove_file
 from featx.cache.shard import SCHEMA
 from featx.errors import CacheError, UsageError
@@ -72,14 +72,15 @@ def read_spec(directory: Path) -> dict[str, Any] | None:
         It is of a newer schema, or cannot be read.
     """
     path = directory / "spec.json"
-    damaged = (
-        f"'{path}' is damaged: {{}}. Run `featx cache verify --repair` to drop it; featx writes it anew."
-    )
+
+    def damaged(what: str) -> DamagedError:
+        return DamagedError(f"'{path}' is damaged: {what}. {way_out(path)}; featx writes it anew.")
+
     try:
         if not path.is_file():
             if not path.exists():
                 return None
-            raise DamagedError(damaged.format("it is not a regular file"))
+            raise damaged("it is not a regular file")
         with path.open("rb") as file:
             spec = json.loads(file.read(_MAX_SPEC_BYTES), parse_constant=_refuse_constant)
     except FileNotFoundError:
@@ -89,20 +90,20 @@ def read_spec(directory: Path) -> dict[str, Any] | None:
     except OSError as error:
         raise CacheError(f"cannot read '{path}': {error.strerror}. Check its permissions.") from error
     except (ValueError, RecursionError) as error:
-        raise DamagedError(damaged.format("it is not JSON")) from error
+        raise damaged("it is not JSON") from error
     schema = spec.get("schema") if isinstance(spec, dict) else None
     if isinstance(schema, int) and schema > SCHEMA:
         raise CacheError(
             f"cache '{directory}' has schema {schema}; this featx reads {SCHEMA}. Upgrade featx."
         )
     if schema != SCHEMA or set(spec) != {"schema", "fingerprint", "identity"}:
-        raise DamagedError(damaged.format("it does not hold schema, fingerprint and identity"))
+        raise damaged("it does not hold schema, fingerprint and identity")
     try:
         right = isinstance(spec["identity"], dict) and fingerprint_of(spec["identity"]) == spec["fingerprint"]
     except (UsageError, RecursionError):
         right = False
     if not right:
-        raise DamagedError(damaged.format("its fingerprint is not that of its identity"))
+        raise damaged("its fingerprint is not that of its identity")
     return dict(spec)
 
 

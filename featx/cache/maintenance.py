@@ -54,7 +54,7 @@ class ExtractorInfo:
     n_features : int or None
     dtype : str or None
     last_published : float or None
-        When the newest shard was written here, in seconds since the epoch.
+        When the newest shard was published, here or where it was copied from, in seconds since the epoch.
     problem : str or None
         What is wrong with it, if anything is.
     """
@@ -191,7 +191,7 @@ def prune(root: Path, *, older_than_days: float | None = None, dry_run: bool = F
     ----------
     root : Path
     older_than_days : float, optional
-        Remove also every extractor whose newest shard was written longer ago than this.
+        Remove also every extractor whose newest shard was published longer ago than this, here or where it came from.
     dry_run : bool
         Only say what would be done.
 
@@ -209,8 +209,8 @@ def prune(root: Path, *, older_than_days: float | None = None, dry_run: bool = F
             problems.append(Problem(directory, text, False))
             continue
         folder = _examine(directory)
-        too_old = older_than_days is not None and _age_seconds(directory) > older_than_days * _DAY_SECONDS
-        if too_old or (folder.orphaned and _age_seconds(directory) > STALE_SECONDS):
+        too_old = older_than_days is not None and _age_seconds(folder) > older_than_days * _DAY_SECONDS
+        if too_old or (folder.orphaned and _age_seconds(folder) > STALE_SECONDS):
             freed_bytes += _size_bytes(directory)
             removed.append(directory)
             if not dry_run:
@@ -318,7 +318,7 @@ def _info(folder: _Folder) -> ExtractorInfo:
         size_bytes=_size_bytes(folder.directory),
         n_features=first.n_features if first else None,
         dtype=first.dtype.name if first else None,
-        last_published=time.time() - _age_seconds(folder.directory) if shards else None,
+        last_published=shards[-1].published if shards else None,
         problem=" ".join(problems) or None,
     )
 
@@ -383,10 +383,11 @@ def _size_bytes(directory: Path) -> int:
     return sum(path.lstat().st_size for path in _files(directory))
 
 
-def _age_seconds(directory: Path) -> float:
-    """Since the newest shard was written; where there is none, since anything in the folder changed."""
-    shards = [directory / "shards" / name for name in shard_names(directory)]
-    parts = shards or [directory, *(directory / part for part in _PARTS)]
+def _age_seconds(folder: _Folder) -> float:
+    """Since the newest shard was published; where none can be read, since anything in the folder changed."""
+    if folder.shards:
+        return time.time() - max(shard.published for shard in folder.shards)
+    parts = [folder.directory, *(folder.directory / part for part in _PARTS)]
     return time.time() - max(path.lstat().st_mtime for path in parts if path.exists() or path.is_symlink())
 
 

@@ -12,7 +12,7 @@ import h5py
 import numpy as np
 from numpy.typing import NDArray
 
-from featx.cache.digest import DamagedError, open_checked
+from featx.cache.digest import DamagedError, open_checked, way_out
 from featx.cache.shard import FAILURE, KEY_BYTES, MAX_REASON_BYTES, MAX_TEXT_BYTES, SCHEMA, VECTOR, Shard
 from featx.errors import CacheError
 
@@ -94,7 +94,7 @@ def _parse(file: BinaryIO, *, name: str, path: Path | None, image: bytes | None)
         )
         raise DamagedError(
             f"shard {where} is not one that featx wrote: {reason}. "
-            f"Run `featx cache verify --repair` to drop it; its rows are computed again on the next run."
+            f"{way_out(path)}; its rows are computed again on the next run."
         ) from error
     features = places["features"]
     return Shard(

@@ -11,7 +11,7 @@ import h5py
 import numpy as np
 from numpy.typing import NDArray
 
-from featx.cache.digest import DamagedError, open_checked
+from featx.cache.digest import DamagedError, open_checked, way_out
 from featx.errors import UsageError
 
 __all__ = [
@@ -123,8 +123,8 @@ class Shard:
                     raise DamagedError(f"shard '{self.path}' became shorter while it was read. Run again.")
         if not np.isfinite(into).all():
             raise DamagedError(
-                f"shard '{self.path}' is not one that featx wrote: it holds a vector that is not finite. "
-                f"Run `featx cache verify --repair` to drop it; its rows are computed again on the next run."
+                f"shard '{self.path or 'in memory'}' is not one that featx wrote: a vector in it is not finite. "
+                f"{way_out(self.path)}; its rows are computed again on the next run."
             )
 
     def reason(self, row: int) -> str:

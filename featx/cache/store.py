@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from featx.cache.digest import DamagedError, check_digests
+from featx.cache.digest import DamagedError, check_digests, way_out
 from featx.cache.disk import publish_bytes
 from featx.cache.index import FAILED, MISSING, Index
 from featx.cache.layout import check_spec, fingerprint_of, prepare, remove_stale, shard_names
@@ -124,7 +124,7 @@ class Store:
                 if lost := vanished & listed:
                     raise DamagedError(
                         f"shard '{self._path(min(lost))}' is listed but cannot be opened (a broken link?). "
-                        f"Run `featx cache verify --repair` to drop it."
+                        f"{way_out(self._path(min(lost)))}."
                     )
                 check_digests([self._path(name) for name in new])
                 added = []
@@ -300,7 +300,7 @@ def check_belongs(shard: Shard, fingerprint: str, n_features: int, dtype: np.dty
         raise DamagedError(
             f"shard '{shard.path}' belongs to another extractor: expected {fingerprint[:12]} with "
             f"{n_features} {dtype}, got {shard.fingerprint[:12]} with {shard.n_features} {shard.dtype}. "
-            f"Move it to its own folder, or run `featx cache verify --repair` to drop it."
+            f"Move it to its own folder. {way_out(shard.path)}."
         )
 
 

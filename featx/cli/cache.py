@@ -94,7 +94,7 @@ def verify_cache(
 
     report = verify(options.existing_cache(cache), repair=repair)
     for problem in report.problems:
-        screen.remark(f"{'removed' if problem.removed else 'broken'}: {problem.message}")
+        screen.remark(f"removed {problem.path}" if problem.removed else f"broken: {problem.message}")
     for note in report.notes:
         screen.remark(f"note: {note}")
     left = [problem for problem in report.problems if not problem.removed]
@@ -116,7 +116,9 @@ def verify_cache(
     )
     if left:
         way = (
-            "what is left is not a shard and is not deleted" if repair else "Run: featx cache verify --repair"
+            "What is left is no shard, and is not deleted."
+            if repair
+            else "Run it with --repair to drop them."
         )
         raise CacheError(f"{len(left)} files of the cache are broken. {way}")
 
@@ -151,7 +153,8 @@ def prune_cache(
     for path in report.removed:
         screen.remark(f"{'would remove' if dry_run else 'removed'} {path}")
     for problem in report.problems:
-        screen.remark(f"problem: {problem.message}")
+        if problem.path not in report.removed:
+            screen.remark(f"problem: {problem.message}")
     screen.result(
         {
             "dry_run": dry_run,

@@ -299,16 +299,30 @@ def test_pruning_removes_broken_shards_and_old_leftovers(cache, folder):
     assert verify(cache).ok
 
 
-def test_extractors_that_were_not_written_to_for_long_go_on_request_only(cache, folder):
-    for path in (folder / "shards").iterdir():
-        make_old(path, 31 * 86400)
+@pytest.fixture
+def old_folder(tmp_path, cache, open_store, make_keys, make_vectors, at_time):
+    """Add to the cache an extractor of two shards, the newer one published 31 days ago."""
+    identity = {"name": "old"}
+    folder = extractor_directory(cache, "old", fingerprint_of(identity))
+    now = time.time()
+    for days in (40, 31):
+        at_time(now - days * 86400)
+        store = open_store(folder, identity=identity)
+        store.publish(make_keys(4, seed=days), make_vectors(4, seed=days), provenance={"spec": "old"})
+    at_time(now)
+    return folder
+
+
+def test_extractors_that_were_not_written_to_for_long_go_on_request_only(cache, folder, old_folder):
+    # Neither merging nor copying makes them younger.
     assert prune(cache, older_than_days=32).removed == ()
-    for path in (folder / "shards").iterdir():
-        make_old(path, 31 * 86400)
+    for path in (old_folder / "shards").iterdir():
+        shutil.copy(path, folder.parent / "copy")
+        (folder.parent / "copy").replace(path)
     report = prune(cache, older_than_days=30)
-    assert report.removed == (folder,)
-    assert not folder.exists()
-    assert [info.name for info in list_extractors(cache)] == ["other"]
+    assert report.removed == (old_folder,)
+    assert not old_folder.exists()
+    assert [info.name for info in list_extractors(cache)] == ["other", "tiny"]
 
 
 def test_only_old_folders_of_ours_without_spec_and_shards_are_orphans(cache):
@@ -327,9 +341,7 @@ def test_only_old_folders_of_ours_without_spec_and_shards_are_orphans(cache):
     assert (photos / "cat.jpg").exists()
 
 
-def test_removing_an_extractor_spares_what_is_not_the_caches_own(cache, folder):
-    (folder / "thesis.tex").write_text("years of work")
-    for path in (folder / "shards").iterdir():
-        make_old(path, 10**7)
+def test_removing_an_extractor_spares_what_is_not_the_caches_own(cache, old_folder):
+    (old_folder / "thesis.tex").write_text("years of work")
     prune(cache, older_than_days=1)
-    assert [path.name for path in folder.iterdir()] == ["thesis.tex"]
+    assert [path.name for path in old_folder.iterdir()] == ["thesis.tex"]

@@ -49,7 +49,7 @@ def test_verify_finds_a_flipped_byte_and_repair_makes_it_be_computed_again(comma
     data = bytearray(shard.read_bytes())
     data[len(data) // 2] ^= 1
     shard.write_bytes(data)
-    with pytest.raises(CacheError, match="verify --repair"):
+    with pytest.raises(CacheError, match="--repair to drop"):
         text("cache", "verify")
     with pytest.raises(CacheError, match=shard.name[:12]):
         text("extract", photos, "-x", "pixels")
