@@ -113,6 +113,14 @@ def of_another_program(hints):
     database.close()
 
 
+def with_each_digest_at_its_neighbour(hints):
+    with sqlite3.connect(hints) as database:
+        rows = database.execute("SELECT path, digest FROM digests").fetchall()
+        for (path, _), (_, digest) in zip(rows, rows[1:] + rows[:1], strict=True):
+            database.execute("UPDATE digests SET digest = ? WHERE path = ?", (digest, path))
+    database.close()
+
+
 HARMS = {
     "deleted": Path.unlink,
     "emptied": lambda hints: os.truncate(hints, 0),
@@ -125,6 +133,7 @@ HARMS = {
     "a journal of garbage": lambda hints: hints.with_name("hints.sqlite-journal").write_bytes(garbage(9000)),
     "a folder": lambda hints: (hints.unlink(), hints.mkdir()),
     "a link to nowhere": lambda hints: (hints.unlink(), hints.symlink_to("nowhere/at/all")),
+    "each digest at its neighbour": with_each_digest_at_its_neighbour,
     "of another program": of_another_program,
 }
 
