@@ -59,7 +59,7 @@ def fit(
     n_jobs : int, optional
         Processes of the search, as scikit-learn counts them.
     progress : callable, optional
-        Called with a `featx.engine.Progress` while features are extracted.
+        Called with a `featx.engine.Progress` while features are extracted, and while heads are fitted.
     **settings
         Fields of `featx.engine.Settings`.
 
@@ -98,6 +98,8 @@ def fit(
         "keys": features.keys,
         "n_jobs": n_jobs,
     }
+    if progress is not None:
+        shared["progress"] = lambda done, total: progress(Progress(done, total, 0, work="fitting"))
     evaluation = cross_validate(features.X, features.y, recipe, **shared)
     found = search(features.X, features.y, recipe, **shared)
     notes = list(dict.fromkeys([*evaluation.notes, *found.notes]))

@@ -188,7 +188,7 @@ def export_cache(
     Example: featx cache export photos/ -x mobilenet_v2 --out features.h5
     """
     screen = Screen(as_json=as_json, quiet=quiet, verbose=verbose)
-    options.check_out(out)
+    options.check_out(out, begins=b"\x89HDF")
     from featx.engine import Settings, look_up, read_extractors
     from featx.features import write_features
     from featx.samples import read_samples

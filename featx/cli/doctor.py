@@ -3,6 +3,7 @@
 import importlib.metadata
 import os
 import platform
+import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -73,7 +74,11 @@ def doctor(
 
 def _writable(directory: Path) -> bool:
     existing = next(path for path in (directory, *directory.parents) if path.exists())
-    return existing.is_dir() and os.access(existing, os.W_OK | os.X_OK)
+    try:
+        with tempfile.TemporaryFile(dir=existing):  # what permissions say is not all that there is to it
+            return True
+    except OSError:
+        return False
 
 
 def _version(package: str) -> str | None:

@@ -49,7 +49,7 @@ def extract(
     screen = Screen(as_json=as_json, quiet=quiet, verbose=verbose)
     if export is not None:
         options.one_extractor(extractors)
-        options.check_out(export)
+        options.check_out(export, begins=b"\x89HDF")
     from featx.engine import Settings, estimate, read_extractors, run
     from featx.samples import read_samples
 

@@ -34,8 +34,12 @@ def fit(
         Literal["balanced"] | None,
         typer.Option("--class-weight", help="For heads that have it.", show_default=False),
     ] = None,
-    random_state: Annotated[int, typer.Option("--random-state", help="Seed of folds and head.")] = 0,
-    jobs: Annotated[int, typer.Option("--jobs", help="Processes of the search; -1 for one per core.")] = -1,
+    random_state: Annotated[
+        int, typer.Option("--random-state", min=0, max=2**32 - 1, help="Seed of folds and head.")
+    ] = 0,
+    jobs: Annotated[
+        int, typer.Option("--jobs", help="Processes of the search, at most one per core; -1 for that.")
+    ] = -1,
     device: options.Device = "auto",
     runtime: options.Runtime = "auto",
     precision: options.Precision = "auto",
@@ -54,7 +58,8 @@ def fit(
     Example: featx fit photos/ -x mobilenet_v2 --head logreg --cv 5 --out photos.featx
     """
     screen = Screen(as_json=as_json, quiet=quiet, verbose=verbose)
-    options.check_out(out)
+    options.check_out(out, begins=b"PK")
+    n_jobs = options.processes(jobs)
     from featx import fitting
     from featx.engine import Settings
 
@@ -77,7 +82,7 @@ def fit(
             cache=options.cache_directory(cache),
             class_weight=class_weight,
             random_state=random_state,
-            n_jobs=jobs,
+            n_jobs=n_jobs,
             progress=progress,
             **vars(chosen),
         )

@@ -1,6 +1,7 @@
 """Arguments and options that several commands share, each written once."""
 
 import os
+import tempfile
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -30,6 +31,7 @@ __all__ = [
     "existing_cache",
     "named_cache",
     "one_extractor",
+    "processes",
 ]
 
 _RUN = "How the run goes about its work"
@@ -128,7 +130,7 @@ MaxErrorRate = Annotated[
     float,
     typer.Option(
         "--max-error-rate",
-        help="Exit 1 where more than this share of 100 or more samples failed; 1 for never.",
+        help="Exit 1 where a larger share failed: of 100 samples or more, or all of fewer. 0 for any, 1 for never.",
         rich_help_panel=_RUN,
     ),
 ]
@@ -178,19 +180,54 @@ def existing_cache(given: Path | None) -> Path:
     return directory
 
 
-def check_out(out: Path | None) -> None:
-    """Refuse a file to write whose folder does not exist, before any work is done.
+def check_out(out: Path | None, *, begins: bytes) -> None:
+    """Refuse a file to write that cannot be, or that would take the place of another kind, before any work is done.
+
+    Parameters
+    ----------
+    out : Path or None
+        None writes nothing, and passes.
+    begins : bytes
+        How files of this kind begin: one that is there and begins otherwise is somebody's input.
 
     Raises
     ------
     UsageError
     """
-    if out is not None and out.is_dir():
+    if out is None:
+        return
+    if out.is_dir():
         raise UsageError(f"cannot write '{out}': it is a folder. Name a file in it.")
-    if out is not None and not out.absolute().parent.is_dir():
+    folder = out.absolute().parent
+    if not folder.is_dir():
+        raise UsageError(f"cannot write '{out}': there is no folder '{folder}'. Make it first.")
+    try:
+        with tempfile.TemporaryFile(dir=folder):
+            found = b""
+        if out.exists():
+            with out.open("rb") as file:
+                found = file.read(len(begins))
+    except OSError as error:
         raise UsageError(
-            f"cannot write '{out}': there is no folder '{out.absolute().parent}'. Make it first."
+            f"cannot write '{out}': {error.strerror}. Name a file in a folder that can be written to."
+        ) from error
+    if found and found != begins:
+        raise UsageError(
+            f"'{out}' is there, and is no file that this command wrote. Name another, or remove it."
         )
+
+
+def processes(jobs: int) -> int:
+    """Return how many processes ``--jobs`` means: at most one for each core, more would only take memory.
+
+    Raises
+    ------
+    UsageError
+        If it is neither -1 nor a positive number.
+    """
+    if jobs != -1 and jobs < 1:
+        raise UsageError(f"--jobs: expected -1 for one per core, or a number from 1, got {jobs}.")
+    return jobs if jobs == -1 else min(jobs, os.cpu_count() or 1)
 
 
 def one_extractor(texts: list[str]) -> str:

@@ -32,7 +32,7 @@ def predict(
     ] = None,
     proba: Annotated[bool, typer.Option("--proba", help="With the probability of every class.")] = False,
     extractor: Annotated[
-        str | None,
+        list[str] | None,
         typer.Option(
             "-x",
             "--extractor",
@@ -61,7 +61,7 @@ def predict(
     Example: featx predict photos.featx new/ --out predictions.csv --proba
     """
     screen = Screen(as_json=as_json, quiet=quiet, verbose=verbose)
-    options.check_out(out)
+    options.check_out(out, begins=b"id,prediction")
     directory = options.cache_directory(cache)
     from featx.engine import Settings
     from featx.model import load
@@ -76,7 +76,7 @@ def predict(
         max_error_rate=max_error_rate,
         stall_seconds=stall_seconds,
     )
-    fitted = load(model, extractors=extractor)
+    fitted = load(model, extractors=options.one_extractor(extractor) if extractor else None)
     with telling_failures(screen), screen.progress() as progress:
         parts, failures = fitted.predict_stream(
             data,

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 __all__ = ["Screen", "columns", "printable", "printable_line", "size_text"]
 
 _LINE_SECONDS = 10.0
+_UNITS = {"extracting": "images", "fitting": "fits"}
 _NAMED = 5
 
 
@@ -152,10 +153,10 @@ def _bar() -> "Iterator[Callable[[Progress], None]]":
 
     class Rate(ProgressColumn):
         def render(self, task: Task) -> Text:
-            return Text(f"{task.speed:.0f} images/s" if task.speed else "")
+            return Text(f"{task.speed:.0f} {_UNITS[task.description]}/s" if task.speed else "")
 
     bar = Progress(
-        TextColumn("extracting"),
+        TextColumn("{task.description}"),
         BarColumn(),
         MofNCompleteColumn(),
         Rate(),
@@ -165,9 +166,11 @@ def _bar() -> "Iterator[Callable[[Progress], None]]":
         transient=True,
     )
     with bar:
-        task = bar.add_task("", total=None, failed="")
+        task = bar.add_task("extracting", total=None, failed="")
 
         def callback(progress: "Any") -> None:
+            if bar.tasks[task].description != progress.work or progress.done < bar.tasks[task].completed:
+                bar.reset(task, description=progress.work)
             failed = f"{progress.failed} failed" if progress.failed else ""
             bar.update(task, completed=progress.done, total=progress.total, failed=failed)
 
@@ -176,18 +179,23 @@ def _bar() -> "Iterator[Callable[[Progress], None]]":
 
 def _lines() -> "Callable[[Progress], None]":
     started = last = time.monotonic()
+    before = 0
 
     def callback(progress: "Progress") -> None:
-        nonlocal last
+        nonlocal started, last, before
         now = time.monotonic()
+        if progress.done < before:  # another piece of work
+            started = now
+        before = progress.done
         if now - last < _LINE_SECONDS:
             return
         last = now
-        rate = progress.done / (now - started)
+        rate = progress.done / max(now - started, 1e-3)
         left = (progress.total - progress.done) / rate if rate else 0.0
+        failed = f", {progress.failed} failed" if progress.work == "extracting" else ""
         print(
-            f"extracting: {progress.done} of {progress.total}, {rate:.0f} images/s, about {left:.0f} s left, "
-            f"{progress.failed} failed",
+            f"{progress.work}: {progress.done} of {progress.total}, {rate:.0f} {_UNITS[progress.work]}/s, "
+            f"about {left:.0f} s left{failed}",
             file=sys.stderr,
         )
 

@@ -1,6 +1,7 @@
 """What a run found and did, as records; the work itself is in `run.py`."""
 
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 
@@ -21,11 +22,18 @@ class Failure:
 
 @dataclass(frozen=True)
 class Progress:
-    """How far a run is, in samples."""
+    """How far a run is: in samples, or in fits where heads are searched.
+
+    Attributes
+    ----------
+    done, total, failed : int
+    work : {"extracting", "fitting"}
+    """
 
     done: int
     total: int
     failed: int
+    work: Literal["extracting", "fitting"] = "extracting"
 
 
 @dataclass(frozen=True)

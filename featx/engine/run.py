@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 __all__ = ["look_up", "run"]
 
 _JUDGED_FROM = 100
-"""Samples from which on the share of failures is judged; among fewer, one broken file would already be too many."""
+"""Samples from which on a share of failures is judged; among fewer, one broken file would already be too many."""
 
 
 def run(
@@ -164,7 +164,8 @@ def _judge(done: Run, work: Work, settings: Settings) -> None:
             "on_error='record' (--on-error record)."
         )
     share = len(done.failures) / len(done.table)
-    if len(done.table) >= _JUDGED_FROM and share > settings.max_error_rate:
+    judged = len(done.table) >= _JUDGED_FROM or not len(done.good) or settings.max_error_rate == 0
+    if judged and share > settings.max_error_rate:
         raise ExtractionError(
             f"{len(done.failures)} of {len(done.table)} samples failed ({share:.1%}), more than "
             f"--max-error-rate {settings.max_error_rate:g}; the first is '{first.id}': {first.reason}. "

@@ -28,7 +28,8 @@ class Settings:
     on_error : {"raise", "record"}
         Whether the first sample without a vector ends the run, or is recorded and left out.
     max_error_rate : float
-        Share of failed samples, 0 to 1, above which a recording run of at least 100 samples fails at its end.
+        Share of failed samples, 0 to 1, above which a recording run fails at its end: where there are 100 samples or
+        more, where all failed, and where it is 0.
     stall_seconds : float
         How long reading and decoding one sample, one forward pass, or writing one shard may take.
     """
@@ -53,10 +54,10 @@ class Settings:
                 raise UsageError(
                     f"{name}: expected one of {', '.join(choices)}, got {getattr(self, name)!r}."
                 )
-        for name in ("batch_size", "workers"):
+        for name, most in (("batch_size", 65536), ("workers", 1024)):
             value = getattr(self, name)
-            if value is not None and (not isinstance(value, int) or value < 1):
-                raise UsageError(f"{name}: expected a whole number of at least 1, got {value!r}.")
+            if value is not None and not (isinstance(value, int) and 1 <= value <= most):
+                raise UsageError(f"{name}: expected a whole number from 1 to {most}, got {value!r}.")
         if not 0 <= self.max_error_rate <= 1:
             raise UsageError(f"max_error_rate: expected a share from 0 to 1, got {self.max_error_rate!r}.")
         if not self.stall_seconds > 0:

@@ -1,6 +1,6 @@
 """Nested cross-validation of a head on features, and the final search; it extracts no features."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -95,6 +95,7 @@ def cross_validate(
     keys: NDArray[np.uint8] | None = None,
     n_jobs: int | None = None,
     random_state: int | None = 0,
+    progress: Callable[[int, int], None] | None = None,
 ) -> Evaluation:
     """Estimate how well a head does on rows it has not seen, its parameters chosen without them.
 
@@ -124,6 +125,8 @@ def cross_validate(
         Processes to fit in; None is one, which is best for a few hundred rows.
     random_state : int or None
         Seed of the shuffling.
+    progress : callable or None
+        Called after each fit of the search with how many are done, and how many there are.
 
     Returns
     -------
@@ -146,7 +149,7 @@ def cross_validate(
     features, labels, together = _checked_data(X, y, head, cv=cv, groups=groups, splits=splits, keys=keys)
     folds = _outer_folds(labels, head, cv=cv, groups=together, splits=splits, random_state=random_state)
     notes = [] if splits is None else _split_notes(folds[0], labels, together, head.task)
-    choices = grid_search.choose(features, labels, head, folds, n_jobs=n_jobs)
+    choices = grid_search.choose(features, labels, head, folds, n_jobs=n_jobs, progress=progress)
     predicted, kept = grid_search.fit_and_predict(features, labels, head, folds, choices, n_jobs=n_jobs)
     notes += grid_search.notes(head, choices, kept)
 
@@ -213,6 +216,7 @@ def search(
     keys: NDArray[np.uint8] | None = None,
     n_jobs: int | None = None,
     random_state: int | None = 0,
+    progress: Callable[[int, int], None] | None = None,
 ) -> SearchResult:
     """Choose a head's parameters and fit it: on all rows, or with ``splits`` on those that are not scored.
 
@@ -233,7 +237,7 @@ def search(
         fold = predefined_fold(
             labels, splits, task=head.task, cv=cv, groups=together, search=many, random_state=random_state
         )
-    (choice,) = grid_search.choose(features, labels, head, [fold], n_jobs=n_jobs)
+    (choice,) = grid_search.choose(features, labels, head, [fold], n_jobs=n_jobs, progress=progress)
     estimator, log = grid_search.fit(features, labels, head, choice.params, fold.train)
     return SearchResult(estimator, choice.params, choice.score, grid_search.notes(head, [choice], [log]))
 

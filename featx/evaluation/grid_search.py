@@ -8,7 +8,7 @@ process where they are raised, which GridSearchCV loses when ``n_jobs`` is above
 import itertools
 import warnings
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -58,12 +58,19 @@ class Choice:
 
 
 def choose(
-    X: NDArray[Any], y: NDArray[Any], head: Head, folds: Sequence[Fold], *, n_jobs: int | None
+    X: NDArray[Any],
+    y: NDArray[Any],
+    head: Head,
+    folds: Sequence[Fold],
+    *,
+    n_jobs: int | None,
+    progress: Callable[[int, int], None] | None = None,
 ) -> list[Choice]:
     """Return the best candidate of the head's grid for every fold, by its inner folds.
 
     Scored by accuracy, or r2 for regression; of equal candidates the first wins. A candidate that cannot
-    be fitted (more neighbours than rows) is passed over, and its log says so.
+    be fitted (more neighbours than rows) is passed over, and its log says so. `progress` is called with how many
+    fits are done, and how many there are.
 
     Raises
     ------
@@ -73,13 +80,19 @@ def choose(
     candidates = head.candidates
     if len(candidates) == 1:
         return [Choice(candidates[0], None, {}, []) for _ in folds]
-    outcomes = iter(
-        Parallel(n_jobs=n_jobs)(
+    fits = [
+        (params, train, validation)
+        for fold in folds
+        for params in candidates
+        for train, validation in fold.inner
+    ]
+    outcomes = _told(
+        Parallel(n_jobs=n_jobs, return_as="generator")(
             delayed(_predictions)(head.pipeline, params, X, y, train, validation)
-            for fold in folds
-            for params in candidates
-            for train, validation in fold.inner
-        )
+            for params, train, validation in fits
+        ),
+        len(fits),
+        progress,
     )
     score = accuracy_score if head.task == "classification" else r2_score
     choices = []
@@ -148,6 +161,13 @@ def notes(head: Head, choices: Sequence[Choice], kept: Sequence[FitLog]) -> list
     """
     logs = [*itertools.chain.from_iterable(choice.logs for choice in choices), *kept]
     return [*_edge_notes(choices), *_warning_notes(logs, kept), *_failure_notes(head, logs)]
+
+
+def _told(outcomes: Iterable[Any], total: int, progress: Callable[[int, int], None] | None) -> Iterator[Any]:
+    for done, outcome in enumerate(outcomes, start=1):
+        if progress is not None:
+            progress(done, total)
+        yield outcome
 
 
 def _predictions(

@@ -12,3 +12,4 @@ def test_a_cache_that_cannot_be_made_is_not_writable(command, tmp_path):
     (tmp_path / "file").write_text("")
     assert command("doctor", "--cache", tmp_path / "file" / "cache")["cache_writable"] is False
     assert command("doctor", "--cache", tmp_path / "file")["cache_writable"] is False
+    assert command("doctor", "--cache", "/proc/featx")["cache_writable"] is False

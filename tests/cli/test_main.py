@@ -1,4 +1,5 @@
 import json
+import os
 import subprocess
 import sys
 from typing import get_args
@@ -8,6 +9,7 @@ import pytest
 from featx.cli import options
 from featx.engine import OnError
 from featx.engine.runtime import PrecisionChoice, RuntimeChoice
+from featx.errors import ExtractionError, UsageError
 
 COMMANDS = [
     ["extract"],
@@ -84,7 +86,7 @@ def test_version(featx):
         (["predict", "m.featx", "photos", "--out", "nowhere/p.csv"], "no folder"),
         (["extract", "photos", "-x", "hogg"], "Did you mean hog"),
         (["extract", "photos", "-x", "hog:cell=7"], "a divisor of size=128"),
-        (["extract", "photos", "-x", "hog", "--workers", "0"], "at least 1, got 0"),
+        (["extract", "photos", "-x", "hog", "--workers", "0"], "from 1 to 1024, got 0"),
         (["extract", "photos", "-x", "hog", "--on-error", "skip"], "'skip' is not one of 'raise', 'record'"),
         (["extract", "photos", "-x", "hog", "--max-error-rate", "2"], "from 0 to 1"),
         (
@@ -198,3 +200,67 @@ def test_a_folder_in_the_way_of_the_demo_is_one_line(featx, tmp_path):
     assert done.returncode == 2
     assert done.stderr.count("\n") == 1
     assert "'file' is a file" in done.stderr
+
+
+def test_a_file_of_another_kind_is_never_replaced(command, text, photos, tmp_path):
+    model = ["fit", photos, "-x", "pixels", "--cv", "2", "--out"]
+    export = ["extract", photos, "-x", "pixels", "--export"]
+    command(*model, "m.featx")
+    table = ["predict", "m.featx", photos, "--out"]
+    command(*export, "f.h5")
+    command(*table, "p.csv")
+    (tmp_path / "data.csv").write_text("path,label\n")
+    kinds = {"m.featx": model, "f.h5": export, "p.csv": table}
+    for name, arguments in kinds.items():
+        command(*arguments, name)  # its own kind is
+        for other in {*kinds, "data.csv", "photos/red/0.png"} - {name}:
+            before = (tmp_path / other).read_bytes()
+            with pytest.raises(
+                UsageError, match=f"'{other}' is there, and is no file that this command wrote"
+            ):
+                text(*arguments, other)
+            assert (tmp_path / other).read_bytes() == before
+
+
+def test_a_folder_that_cannot_be_written_to_is_refused_before_any_work(text, photos, tmp_path):
+    with pytest.raises(UsageError, match=r"cannot write '/proc/m\.featx'"):
+        text("fit", photos, "-x", "pixels", "--out", "/proc/m.featx")
+    assert not (tmp_path / "cache").exists()
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["fit", "photos", "-x", "pixels", "--jobs", "0"],
+        ["fit", "photos", "-x", "pixels", "--random-state", "-1"],
+        ["fit", "photos", "-x", "pixels", "--random-state", "4294967296"],
+        ["extract", "photos", "-x", "pixels", "--workers", "100000"],
+        ["predict", "m.featx", "photos", "-x", "pixels", "-x", "hog"],
+    ],
+)
+def test_numbers_out_of_range_and_options_given_twice_are_wrong_use(arguments, featx, photos, command):
+    command("fit", photos, "-x", "pixels", "--cv", "2", "--out", "m.featx")
+    done = featx(*arguments)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr.count("\n") == 1, done.stderr
+
+
+def test_more_processes_than_cores_are_not_started():
+    from featx.cli.options import processes
+
+    assert processes(5000) == os.cpu_count()
+    assert processes(-1) == -1
+
+
+def test_a_run_in_which_nothing_succeeds_fails_however_small_it_is(text, photos):
+    for path in photos.rglob("*.png"):
+        path.write_bytes(b"nothing")
+    with pytest.raises(ExtractionError, match="20 of 20 samples failed"):
+        text("extract", photos, "-x", "pixels")
+    text("extract", photos, "-x", "pixels", "--max-error-rate", "1")
+
+
+def test_an_error_rate_of_nothing_means_none(text, photos, broken):
+    text("extract", photos, "-x", "pixels")
+    with pytest.raises(ExtractionError, match="1 of 20 samples failed"):
+        text("extract", photos, "-x", "pixels", "--max-error-rate", "0")

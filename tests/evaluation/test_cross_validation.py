@@ -277,3 +277,17 @@ def test_text_labels_may_come_as_python_objects():
     X, y = digits()
     evaluation = cross_validate(X, y.astype(object), load_head(DummyClassifier()))
     assert evaluation.predictions.dtype.kind == "U"
+
+
+def test_progress_counts_the_fits_of_the_search():
+    random = np.random.default_rng(0)
+    told = []
+    cross_validate(
+        random.normal(size=(40, 3)),
+        np.repeat(["a", "b"], 20),
+        load_head("ridge"),
+        cv=2,
+        progress=lambda done, total: told.append((done, total)),
+    )
+    total = 2 * len(load_head("ridge").candidates) * 2
+    assert told == [(done, total) for done in range(1, total + 1)]
