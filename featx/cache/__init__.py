@@ -4,15 +4,8 @@ from featx.cache.digest import DamagedError
 from featx.cache.export import write_export
 from featx.cache.hints import Hints
 from featx.cache.layout import extractor_directory, fingerprint_of
-from featx.cache.maintenance import (
-    ExtractorInfo,
-    Problem,
-    PruneReport,
-    VerifyReport,
-    list_extractors,
-    prune,
-    verify,
-)
+from featx.cache.maintenance import list_extractors, prune, verify
+from featx.cache.reports import ExtractorInfo, Problem, PruneReport, VerifyReport
 from featx.cache.shard import rows_per_shard
 from featx.cache.store import FAILED, MISSING, Store
 from featx.cache.turn import turn

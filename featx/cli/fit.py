@@ -126,12 +126,13 @@ def fit(
 def _text(fitted: "Model", out: Path | None) -> str:
     record = fitted.record
     n_folds = len(next(iter(record["metrics"].values()))["folds"])
+    n_scored = int((fitted.evaluation.fold_of_row >= 0).sum()) if fitted.evaluation is not None else 0
     lines = [
         f"{record['head']} on {record['n_features']} features of {record['n_samples']} samples; "
         + (
             f"estimated by {n_folds}-fold nested cross-validation"
             if n_folds > 1
-            else "scored on the test split"
+            else f"scored on the {n_scored} rows that the split column holds out, fitted on the others"
         ),
         "",
         columns(

@@ -76,7 +76,7 @@ def scores_by_class(y: NDArray[Any], predicted: NDArray[Any], classes: NDArray[A
     """Return ``class, precision, recall, f1, support`` of every class, 0 where undefined."""
     columns = precision_recall_fscore_support(y, predicted, labels=classes, zero_division=0)
     return [
-        {"class": label, "precision": p, "recall": r, "f1": f, "support": n}
+        {"class": label, "precision": p, "recall": r, "f1": f, "support": int(n)}
         for label, p, r, f, n in zip(classes.tolist(), *(column.tolist() for column in columns), strict=True)
     ]
 
