@@ -81,11 +81,11 @@ def test_a_sample_that_stalls_ends_the_run_and_is_named():
 
 
 def test_a_stall_is_noticed_while_other_rows_go_on():
-    items = Waiting(100_000, stuck=3)
+    items = Waiting(300_000, stuck=3)
     try:
         with pytest.raises(ExtractionError, match="'memory:3'"):
-            list(prepared(items, stall_seconds=0.2))
-        assert len(items.begun) < 100_000
+            list(prepared(items, stall_seconds=1.0))
+        assert len(items.begun) < 300_000
     finally:
         items.go_on.set()
 
