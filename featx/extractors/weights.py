@@ -7,6 +7,7 @@ import os
 import re
 import stat
 import threading
+import warnings
 import zipfile
 import zlib
 from collections.abc import Iterator, Mapping
@@ -43,6 +44,8 @@ def digest_file(path: Path) -> str:
 
     Raises
     ------
+    UsageError
+        If its suffix is none of `WEIGHTS_SUFFIXES`.
     WeightsError
         If the file cannot be read.
     """
@@ -95,11 +98,6 @@ def read_tensors(path: Path, expected: str) -> dict[str, Tensor]:
     WeightsError
         If the file is missing, damaged, of another digest, or holds anything but tensors.
     """
-    if path.suffix not in WEIGHTS_SUFFIXES:
-        raise UsageError(
-            f"weights file '{path}': expected a name ending in {', '.join(WEIGHTS_SUFFIXES)}, got "
-            f"{path.suffix or 'no suffix'!r}. Save the state dict under such a name."
-        )
     with _opened(path) as file:
         content = file.read()
     if hashlib.sha256(content).hexdigest() != expected:
@@ -111,7 +109,9 @@ def read_tensors(path: Path, expected: str) -> dict[str, Tensor]:
             loaded: Any = load(content)
         else:
             _refuse_compressed(content)
-            loaded = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
+            with warnings.catch_warnings():  # of unusual pickles, before it refuses them
+                warnings.simplefilter("ignore")
+                loaded = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
     except Exception as error:  # zip, pickle and safetensors readers each leak their own kinds
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise WeightsError(
@@ -227,8 +227,13 @@ def require_random(module: nn.Module, expected: str, *, name: str) -> None:
 
 @contextmanager
 def _opened(path: Path) -> Iterator[io.BufferedReader]:
+    # The path may come from a model that somebody else made, and lead to any file, or to a FIFO, hence O_NONBLOCK.
+    if path.suffix not in WEIGHTS_SUFFIXES:
+        raise UsageError(
+            f"weights file '{path}': expected a name ending in {', '.join(WEIGHTS_SUFFIXES)}, got "
+            f"{path.suffix or 'no suffix'!r}. Save the state dict under such a name."
+        )
     try:
-        # O_NONBLOCK: the path may come from a model that somebody else made, and lead to a FIFO.
         with open(path, "rb", opener=lambda name, flags: os.open(name, flags | os.O_NONBLOCK)) as file:
             if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
                 raise IsADirectoryError(errno.EISDIR, "not a regular file")
