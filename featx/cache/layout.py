@@ -29,7 +29,7 @@ __all__ = [
 
 STALE_SECONDS = 3600.0  # far longer than writing one shard takes, on any disk
 _SHARD_NAME = re.compile(r"[0-9a-f]{64}\.h5")
-_MAX_SPEC_BYTES = 16 << 20
+_MAX_SPEC_BYTES = 1 << 20
 _MAX_NAME_LENGTH = 150  # a file name may have 255 bytes
 
 

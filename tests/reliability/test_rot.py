@@ -131,7 +131,7 @@ def cuts(shard):
 @pytest.mark.parametrize("harms", [flips, cuts], ids=lambda harms: harms.__name__)
 def test_every_damage_to_a_shard_is_named_with_the_way_out(harms, pictures, truth, cache, shard, rotten):
     np.testing.assert_array_equal(served(pictures, cache), truth)
-    way_out = rf"{shard.name}' is damaged: .*`featx cache verify --repair`"
+    way_out = rf"{shard.name}' is damaged: .*`featx cache verify --repair"
     n_harms = 0
     for n_harms, image in enumerate(harms(shard), start=1):
         damaged = rotten(image)
@@ -238,11 +238,9 @@ def test_the_command_line_names_repairs_and_computes_again_exactly_what_is_broke
     use = ("-x", PIXELS, "--cache", several)
     for command in (["extract", pictures, *use], ["cache", "export", pictures, *use, "--out", "f.h5"]):
         line = featx(*command, code=1)
-        assert re.match(r"featx: error: .*(spec\.json|\.h5)' .*Run `featx cache verify --repair`", line)
+        assert re.match(r"featx: error: .*(spec\.json|\.h5)' .*Run `featx cache verify --repair", line)
     assert not (tmp_path / "f.h5").exists()
-    assert "4 files of the cache are broken. Run: featx cache verify --repair" in featx(
-        "cache", "verify", "--cache", several, code=1
-    )
+    assert "4 files of the cache are broken" in featx("cache", "verify", "--cache", several, code=1)
     assert content(several) == before
 
     report = featx("cache", "verify", "--repair", "--cache", several)
