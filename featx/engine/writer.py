@@ -112,9 +112,8 @@ class Writer:
                 self._buffers[station].add(keys, features, failures)
                 self._publish(due=True)
         except BaseException as error:  # raised to the caller by write and close
-            with contextlib.suppress(
-                FeatxError
-            ):  # one extractor's trouble is no reason to drop another's vectors
+            # One extractor's trouble is no reason to drop another's vectors; the first error is the one to tell.
+            with contextlib.suppress(BaseException):
                 self._publish(due=False)
             self._error = error
         finally:

@@ -1,5 +1,6 @@
 """Power cuts: every file call of the cache is in turn the last one; what was not made durable before it is lost."""
 
+import logging
 import shutil
 from pathlib import Path
 
@@ -110,6 +111,7 @@ def cut_at_each_call(work, start, tmp_path, check):
             assert verify(cache).ok
             check(cache)
             shutil.rmtree(cache)
+    logging.info("cut after each of %d calls, twice", n_calls)
     return n_calls
 
 
