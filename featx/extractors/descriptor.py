@@ -23,6 +23,7 @@ __all__ = ["DESCRIPTORS", "Descriptor", "compute", "n_features", "resolve"]
 Number = int | float
 
 _LARGEST_INTEGER = 1024
+_LARGEST_WORK = 1 << 26
 _descriptors: dict[str, "Descriptor"] = {}
 
 
@@ -159,6 +160,7 @@ def hog(
 
     _require(size % cell == 0, "hog", "cell", cell, f"a divisor of size={size}")
     _require(block <= size // cell, "hog", "block", block, f"at most the {size // cell} cells of a side")
+    _require_affordable("hog", (size // cell * block) ** 2 * orientations)
     return np.asarray(
         feature.hog(
             np.asarray(_square(image, size)),
@@ -189,6 +191,7 @@ def lbp(image: Image.Image, *, size: int = 128, radii: int = 3, grid: int = 2) -
 
     _require(size % grid == 0, "lbp", "grid", grid, f"a divisor of size={size}")
     _require(radii < size, "lbp", "radii", radii, f"less than size={size}")
+    _require_affordable("lbp", (size * radii) ** 2)
     # Beyond its border skimage sees black, which would give dark and bright pictures different codes there.
     grey = np.pad(np.asarray(_square(image, size).convert("L")), radii, mode="reflect")
     histograms = []
@@ -220,6 +223,7 @@ def color_histogram(
     bins = (hue, saturation, value)
     n_bins = math.prod(bins)
     _require(n_bins <= 65536, "color_histogram", "hue * saturation * value", n_bins, "at most 65536 bins")
+    _require_affordable("color_histogram", grid**2 * n_bins)
     channels = color.rgb2hsv(np.asarray(_square(image, size)))
     # Saturation and value reach 1.0 itself, which belongs to the last bin.
     levels = np.minimum((channels * bins).astype(np.intp), np.subtract(bins, 1))
@@ -261,6 +265,7 @@ def glcm(
 
     _require(2 <= levels <= 256, "glcm", "levels", levels, "from 2 to 256")
     _require(2 * distances - 1 < size, "glcm", "distances", distances, f"at most {size // 2} for size={size}")
+    _require_affordable("glcm", max(size, levels) ** 2 * distances * angles)
     grey = np.asarray(_square(image, size).convert("L"), dtype=np.uint16) * levels // 256
     matrices = feature.graycomatrix(
         grey.astype(np.uint8),
@@ -300,6 +305,7 @@ def gabor(
     _require(frequency <= 0.5, "gabor", "frequency", frequency, "at most 0.5 cycles per pixel")
     periods = size * frequency / 2 ** (scales - 1)
     _require(periods >= 1, "gabor", "scales", scales, f"few enough for one whole period in size={size}")
+    _require_affordable("gabor", size**2 * scales * orientations)
     grey = np.asarray(_square(image, size).convert("L"), dtype=np.float32) / 255
     grey -= np.mean(grey, dtype=np.float64)
     margin, filters = _gabor_bank(size, frequency, scales, orientations)
@@ -392,6 +398,15 @@ def _canonical(name: str, parameter: str, value: Any, default: Number) -> Number
     real = isinstance(value, numbers.Real) and not isinstance(value, bool)
     _require(real and 0 < value < math.inf, name, parameter, value, "a positive number")
     return float(value)
+
+
+def _require_affordable(name: str, work: int) -> None:
+    """Refuse what would take gigabytes or minutes a picture; a model that somebody else made may ask for it."""
+    if work > _LARGEST_WORK:
+        raise UsageError(
+            f"descriptor {name!r}: these parameters take {work:,} numbers for one picture, expected at most "
+            f"{_LARGEST_WORK:,}. Make them smaller."
+        )
 
 
 def _require(valid: bool, name: str, parameter: str, value: object, expected: str) -> None:
