@@ -37,6 +37,8 @@ _READING_FILES = "sklearn.feature_extraction."
 
 _RECORD = "model.json"
 _HEAD = "head.skops"
+_NAMED = 3
+_NEXT = "Name a file that 'featx fit --out' wrote."
 
 
 def save_artefact(path: str | os.PathLike[str], *, record: Mapping[str, Any], head: Any) -> None:
@@ -92,14 +94,16 @@ def load_artefact(path: str | os.PathLike[str]) -> tuple[dict[str, Any], Any]:
         content = source.read_bytes()
     except OSError as error:
         raise ModelError(
-            f"model {str(source)!r} cannot be read: {error.strerror}. Name a file that 'featx fit --out' wrote.",
+            f"model {str(source)!r} cannot be read: {error.strerror}. {_NEXT}",
             opening=error,
         ) from error
     members = _stored_members(content, f"model {str(source)!r}")
     if members.keys() != {_RECORD, _HEAD}:
+        names = sorted(members)
+        more = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
         raise ModelError(
             f"model {str(source)!r} must hold {_RECORD} and {_HEAD}; it holds"
-            f" {', '.join(map(repr, sorted(members))) or 'nothing'}. It was not saved by featx."
+            f" {', '.join(f'{name!r:.60}' for name in names[:_NAMED]) or 'nothing'}{more}. {_NEXT}"
         )
     return _parsed(members[_RECORD], source), _constructed(members[_HEAD], source)
 
@@ -174,7 +178,8 @@ def _stored_members(content: bytes, what: str) -> dict[str, bytes]:
     except (zipfile.BadZipFile, EOFError, OSError, RuntimeError, NotImplementedError, ValueError) as error:
         if isinstance(error, ModelError):
             raise
-        raise ModelError(f"{what} is damaged or no zip archive: {error}") from error
+        reason = "it is no zip archive" if not zipfile.is_zipfile(io.BytesIO(content)) else str(error)
+        raise ModelError(f"{what} is damaged or was not saved by featx: {reason}. {_NEXT}") from error
 
 
 def _parsed(text: bytes, source: Path) -> dict[str, Any]:

@@ -170,19 +170,24 @@ def test_a_file_that_is_not_there_says_so(tmp_path):
 @pytest.mark.parametrize("content", [b"", b"hello", b"PK\x03\x04 and so on", pickle.dumps({"a": 1})])
 def test_a_file_that_is_no_zip_is_refused(saved, content):
     saved.write_bytes(content)
-    with pytest.raises(ModelError, match=r"model\.featx' is damaged or no zip archive"):
+    with pytest.raises(
+        ModelError, match=r"model\.featx' is damaged or was not saved by featx: it is no zip"
+    ) as caught:
         load_artefact(saved)
+    assert str(caught.value).endswith("archive. Name a file that 'featx fit --out' wrote.")
 
 
 def test_a_file_cut_short_or_with_a_flipped_bit_is_refused(saved):
     content = saved.read_bytes()
     saved.write_bytes(content[:-100])
-    with pytest.raises(ModelError, match="is damaged or no zip archive: it does not begin with its first"):
+    with pytest.raises(
+        ModelError, match="is damaged or was not saved by featx: it does not begin with its first"
+    ):
         load_artefact(saved)
     flipped = bytearray(content)
     flipped[len(content) // 2] ^= 1
     saved.write_bytes(flipped)
-    with pytest.raises(ModelError, match="is damaged or no zip archive: Bad CRC-32"):
+    with pytest.raises(ModelError, match="is damaged or was not saved by featx: Bad CRC-32"):
         load_artefact(saved)
 
 
@@ -193,9 +198,20 @@ def test_extra_members_are_refused_by_name(saved, name):
         load_artefact(saved)
 
 
+def test_of_many_members_three_are_named_and_the_rest_counted(saved):
+    saved.write_bytes(zipped({f"data/{number:03}" + "x" * 200: b"" for number in range(300)}))
+    with pytest.raises(
+        ModelError, match=r"it holds 'data/000x+, 'data/001x+, 'data/002x+ and 297 more\."
+    ) as caught:
+        load_artefact(saved)
+    assert len(str(caught.value)) < 500
+
+
 def test_missing_members_are_refused(saved):
     rewritten(saved, head_skops=None)
-    with pytest.raises(ModelError, match=r"it holds 'model\.json'\. It was not saved by featx"):
+    with pytest.raises(
+        ModelError, match=r"it holds 'model\.json'\. Name a file that 'featx fit --out' wrote"
+    ):
         load_artefact(saved)
 
 
@@ -263,7 +279,7 @@ def test_a_record_that_cannot_be_read_is_refused(saved, text, message):
 def test_a_head_that_is_a_pickle_or_nothing_is_refused(saved, data):
     rewritten(saved, head_skops=data)
     with pytest.raises(
-        ModelError, match=r"head\.skops of model '.*model\.featx' is damaged or no zip archive"
+        ModelError, match=r"head\.skops of model '.*model\.featx' is damaged or was not saved by featx"
     ):
         load_artefact(saved)
 

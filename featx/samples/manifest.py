@@ -3,7 +3,7 @@
 import logging
 import os
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,12 +15,30 @@ from featx.errors import UsageError
 from featx.samples.labels import arrow_array, label_column, name_column, numbers_where_canonical
 from featx.samples.table import SampleTable
 
-__all__ = ["MANIFEST_EXTENSIONS", "read_manifest", "table_from_columns"]
+__all__ = ["MANIFEST_EXTENSIONS", "likely_column", "read_manifest", "table_from_columns"]
 
 _log = logging.getLogger(__name__)
 
 MANIFEST_EXTENSIONS = (".csv", ".tsv", ".parquet", ".txt", ".lst")
 """Tables with a header (the first three) and text files with a path on each line."""
+
+_LIKELY_NAMES = {
+    "path": (
+        "path",
+        "paths",
+        "file",
+        "file_name",
+        "file_path",
+        "filename",
+        "filepath",
+        "image",
+        "image_path",
+    ),
+    "label": ("label", "labels", "class", "category", "target"),
+    "group": ("group", "groups"),
+    "split": ("split", "splits"),
+}
+_NAMED = 8
 
 
 def read_manifest(path: str) -> SampleTable:
@@ -43,17 +61,21 @@ def read_manifest(path: str) -> SampleTable:
     Raises
     ------
     UsageError
-        If the file cannot be read, is empty, has no column `path`, or a path in it is empty.
+        If the file cannot be read, is empty or no text, has no column `path`, or a path in it is empty.
     """
     file = Path(path).absolute()
     try:
         if file.suffix.lower() in (".txt", ".lst"):
-            columns = {"path": _lines(file.read_bytes())}
+            content = file.read_bytes()
+            _require_text(content, path)
+            columns = {"path": _lines(content)}
         else:
-            columns = _parquet(file) if file.suffix.lower() == ".parquet" else _csv(file)
-    except (OSError, pa.ArrowException) as error:
+            columns = _parquet(file) if file.suffix.lower() == ".parquet" else _csv(file, path)
+    except (OSError, pa.ArrowException, UnicodeDecodeError) as error:  # the last for the names of columns
         reason = " ".join(str(error).split())[:200]
-        raise UsageError(f"cannot read manifest {path!r}: {reason}") from error
+        raise UsageError(
+            f"cannot read manifest {path!r}: {reason.removesuffix('.')}. Mend it, or name another."
+        ) from error
     root, source = str(file.parent), f"manifest {path!r}"
     if "path" in columns:
         columns["path"] = _relative_where_inside(_paths(columns["path"], source), root)
@@ -82,7 +104,12 @@ def table_from_columns(columns: Mapping[str, Any], *, root: str, source: str) ->
         If `path` is missing, has an empty cell or is not text, or there is no row.
     """
     if "path" not in columns:
-        raise UsageError(f"{source} has no column 'path'; its columns are {', '.join(map(repr, columns))}")
+        names = [f"{name!r:.60}" for name in columns]
+        more = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
+        raise UsageError(
+            f"{source} has no column 'path'; its columns are {', '.join(names[:_NAMED])}{more}. "
+            f"{_advice(list(columns))}"
+        )
     paths = _paths(columns["path"], source)
     if len(paths) == 0:
         raise UsageError(f"{source} is empty; expected a path for each sample")
@@ -91,6 +118,9 @@ def table_from_columns(columns: Mapping[str, Any], *, root: str, source: str) ->
         raise UsageError(f"{source}, row {empty[0] + 1}: the path is empty")
     ids = _unique(paths, source)
     label, group, split = (columns.get(name) for name in ("label", "group", "split"))
+    for name in ("group", "split"):
+        if name not in columns and (likely := likely_column(columns, name)) is not None:
+            _log.warning("%s: column %r is not used as %r; rename it to have it used", source, likely, name)
     known = ("path", "label", "group", "split")
     return SampleTable(
         id_column=ids,
@@ -107,11 +137,38 @@ def table_from_columns(columns: Mapping[str, Any], *, root: str, source: str) ->
     )
 
 
-def _csv(file: Path) -> dict[str, pa.Array]:
+def likely_column(names: Iterable[str], meant: str) -> str | None:
+    """Return the first name that may be meant for ``path``, ``label``, ``group`` or ``split``; for hints only."""
+    return next((name for name in names if str(name).strip().lower() in _LIKELY_NAMES[meant]), None)
+
+
+def _advice(names: Sequence[str]) -> str:
+    separator = next((char for char in ";\t|," if len(names) == 1 and char in names[0]), None)
+    if separator is not None:
+        return f"They are separated by {separator!r}; expected ',' in .csv and a tab in .tsv."
+    if (likely := likely_column(names, "path")) is not None:
+        return f"Rename {likely!r} to 'path'."
+    return "Name the column of paths 'path'; the first line of a CSV names its columns."
+
+
+def _require_text(content: bytes, path: str) -> None:
+    if b"\0" in content:
+        raise UsageError(
+            f"manifest {path!r} holds NUL bytes; expected text in UTF-8. Save it so, or name another file."
+        )
+
+
+def _csv(file: Path, path: str) -> dict[str, pa.Array]:
     from pyarrow import csv
 
     text = pa.string()
     with file.open("rb") as stream:
+        beginning = stream.peek()
+        if not beginning:
+            raise UsageError(
+                f"manifest {path!r} is empty; expected a first line that names columns: path,label"
+            )
+        _require_text(beginning, path)
         table = csv.read_csv(
             stream,
             parse_options=csv.ParseOptions(

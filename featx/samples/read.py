@@ -98,7 +98,7 @@ def _read_path(path: str) -> SampleTable:
     if Path(path).is_dir():
         return read_folder(path)
     if not os.path.lexists(path):
-        raise UsageError(f"{path!r}: no such file or folder")
+        raise UsageError(f"{path!r}: no such file or folder. Check the path.")
     suffix = Path(path).suffix.lower()
     if suffix in MANIFEST_EXTENSIONS:
         return read_manifest(path)

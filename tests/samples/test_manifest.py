@@ -180,7 +180,17 @@ def test_new_ids_do_not_collide_with_each_other(tmp_path):
         ("m.csv", "file,label\na.jpg,x\n", "no column 'path'; its columns are 'file', 'label'"),
         ("m.csv", "path,label\na.jpg,x\n,y\n", "row 2: the path is empty"),
         ("m.csv", "path,label\n", "is empty"),
-        ("m.csv", "", "cannot read manifest .*Empty CSV file"),
+        ("m.csv", "", "is empty; expected a first line that names columns: path,label"),
+        ("m.csv", "path;label\na.jpg;x\n", "They are separated by ';'; expected ',' in .csv"),
+        ("m.csv", "path\tlabel\na.jpg\tx\n", r"They are separated by '\\t'; expected ',' in .csv"),
+        ("m.tsv", "path,label\na.jpg,x\n", "They are separated by ','; expected .* a tab in .tsv"),
+        ("m.csv", "Path,label\na.jpg,x\n", r"are 'Path', 'label'\. Rename 'Path' to 'path'\."),
+        ("m.csv", "a.jpg,x\nb.jpg,y\n", "the first line of a CSV names its columns"),
+        ("m.csv", ",".join(map(str, range(20))) + "\n", "are '0', .*, '7' and 12 more"),
+        ("m.csv", b"\x89PNG\0\0,\n", "holds NUL bytes; expected text in UTF-8. Save it so, or name another"),
+        ("m.csv", "path,label\n".encode("utf-16"), "holds NUL bytes"),
+        ("m.tsv", b"path\tlabel\0\n", "holds NUL bytes"),
+        ("m.txt", b"a.jpg\n" * 9000 + b"\0\n", "holds NUL bytes"),
         ("m.csv", "path,label\na.jpg\n", "cannot read manifest .*Expected 2 columns, got 1"),
         ("m.csv", "path,path\na.jpg,b.jpg\n", "column 'path' appears twice"),
         ("m.csv", b"path,label\na.jpg,\xff\n", "invalid UTF8"),
@@ -194,6 +204,11 @@ def test_a_manifest_that_cannot_be_used_says_why(tmp_path, name, content, reason
     assert "\n" not in str(caught.value)
 
 
+def test_a_column_whose_name_is_no_text_is_refused(tmp_path):
+    with pytest.raises(UsageError, match=r"cannot read manifest .*m\.csv': 'utf-8' codec can't decode"):
+        read_samples(write(tmp_path / "m.csv", b"path,\xff\na.jpg,1\n"))
+
+
 def test_parquet_columns_of_a_wrong_type_are_refused(tmp_path):
     with pytest.raises(UsageError, match="column 'path': expected text, got int64"):
         parquet_of(tmp_path, path=[1, 2])
@@ -201,6 +216,18 @@ def test_parquet_columns_of_a_wrong_type_are_refused(tmp_path):
         parquet_of(tmp_path, path=["a"], label=[[1]])
     with pytest.raises(UsageError, match="row 1: the path is empty"):
         parquet_of(tmp_path, path=pa.array([None], pa.string()))
+
+
+@pytest.mark.parametrize(("written", "meant"), [("Split", "split"), ("groups", "group")])
+def test_a_column_that_is_almost_a_split_or_a_group_is_said_to_be_unused(tmp_path, caplog, written, meant):
+    table = read_samples(write(tmp_path / "m.csv", f"path,{written}\na.jpg,x\n"))
+    assert f"column '{written}' is not used as '{meant}'; rename it" in caplog.text
+    assert list(table.columns) == [written]
+
+
+def test_a_column_beside_the_one_that_is_used_is_no_matter(tmp_path, caplog):
+    read_samples(write(tmp_path / "m.csv", "path,split,Split\na.jpg,train,x\n"))
+    assert caplog.text == ""
 
 
 def test_the_manifest_itself_may_have_any_name(tmp_path):
