@@ -35,7 +35,8 @@ class FeatxError(Exception):
     exit_code: int = 1
 
     def __init__(self, message: str, *, opening: OSError | None = None) -> None:
-        super().__init__(message)
+        # What it quotes, a name or another package's error, may have several.
+        super().__init__(" ".join(line.strip() for line in message.splitlines()))
         if isinstance(opening, FileNotFoundError | NotADirectoryError | IsADirectoryError):
             self.exit_code = 2
 

@@ -376,7 +376,7 @@ def load(path: str | os.PathLike[str], *, extractors: Any = None) -> Model:
         raise ModelError(f"'{path}': a recorded fingerprint is not that of its extractor. Fit it again.")
     try:
         taken = getattr(head, "n_features_in_", expected)
-        known = np.asarray(getattr(head, "classes_", [])).tolist()
+        known = list(np.asarray(getattr(head, "classes_", [])).tolist())
     except Exception as error:  # what its type computes from parts that may be anything
         raise ModelError(f"'{path}': its head is incomplete ({error}). Fit it again.") from error
     if not isinstance(taken, int | np.integer) or taken != expected:

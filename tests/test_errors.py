@@ -48,3 +48,9 @@ def test_each_error_is_also_the_builtin_and_knows_its_exit_code(name, builtin, e
         raise kind("what happened")
     assert isinstance(caught.value, FeatxError)
     assert caught.value.exit_code == exit_code
+
+
+@pytest.mark.parametrize("name", KINDS)
+def test_a_message_is_one_line_whatever_it_quotes(name):
+    error = getattr(errors, name)("'a\nb' cannot be read:\r\n  why\u2028not")
+    assert str(error) == "'a b' cannot be read: why not"
