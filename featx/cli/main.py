@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from featx.cli import cache, demo, doctor, extract, fit, list, predict
-from featx.cli.show import printable
+from featx.cli.show import printable, shortened
 from featx.errors import FeatxError
 
 __all__ = ["app", "main"]
@@ -59,7 +59,7 @@ def main() -> None:
     """Run the command line; exits with 0, 1 (failed work), 2 (wrong use), 130 (Ctrl-C) or 143 (SIGTERM)."""
     signal.signal(signal.SIGTERM, _terminate)
     try:
-        code = app(standalone_mode=False)
+        code = app(prog_name="featx", standalone_mode=False)
         sys.stdout.flush()
         if code == _INTERRUPTED:  # Typer's own way of passing Ctrl-C on
             raise KeyboardInterrupt
@@ -70,7 +70,7 @@ def main() -> None:
             print(error.format_message())
             code = error.exit_code
         else:
-            code = _complain(f"{error.format_message()} See: featx --help", error.exit_code)
+            code = _complain(_reworded(error), error.exit_code)
     except (KeyboardInterrupt, typer.Abort):
         code = _complain("interrupted; what was computed is kept. Run the same again to go on.", _INTERRUPTED)
     except BrokenPipeError:
@@ -87,8 +87,19 @@ def main() -> None:
     sys.exit(code)
 
 
+def _reworded(error: typer.TyperException) -> str:
+    """Return what Typer and pydantic say of wrong use in the words of our errors, with the help of that command."""
+    said = error.format_message().replace("Value error, ", "").partition(", unable to parse")[0].rstrip(".")
+    details = getattr(error.__cause__, "errors", None)  # pydantic's
+    if details is not None and "Input should be" in said:
+        said = said.replace("Input should be", "expected").replace("a valid integer", "a whole number")
+        said += f", got {details()[0]['input']!r}"
+    context = getattr(error, "ctx", None)
+    return f"{said}. See: {context.command_path if context else 'featx'} --help"
+
+
 def _complain(message: str, exit_code: int) -> int:
-    line = " ".join(printable(message).split())
+    line = shortened(" ".join(printable(message).split()))
     print(f"featx: error: {line}", file=sys.stderr)
     return exit_code
 

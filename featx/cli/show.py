@@ -3,6 +3,7 @@
 import json
 import logging
 import os
+import re
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -12,11 +13,12 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from featx.engine import Progress
 
-__all__ = ["Screen", "columns", "printable", "printable_line", "size_text"]
+__all__ = ["Screen", "columns", "printable", "printable_line", "shortened", "size_text"]
 
 _LINE_SECONDS = 10.0
 _UNITS = {"extracting": "images", "fitting": "fits"}
 _NAMED = 5
+_WORD_LENGTH = 200
 
 
 class Screen:
@@ -47,7 +49,7 @@ class Screen:
         """Say something that is no result, each line on one line."""
         if not self.quiet:
             for line in lines:
-                print(printable_line(line), file=sys.stderr)
+                print(shortened(printable_line(line)), file=sys.stderr)
 
     def left_out(self, failures: Iterable[tuple[str, str]]) -> None:
         """Name the first samples without a vector, each an id and a reason."""
@@ -109,6 +111,17 @@ def printable_line(text: str) -> str:
     return "".join(char if char.isprintable() else _escaped(char) for char in text)
 
 
+def shortened(line: str) -> str:
+    """Return a message in which no word, such as a path, is longer than 200 characters: its middle is left out.
+
+    Examples
+    --------
+    >>> len(shortened("cannot read " + "a/" * 500)) == len("cannot read ") + 200
+    True
+    """
+    return re.sub(rf"\S{{{_WORD_LENGTH + 1},}}", lambda found: f"{found[0][:98]}...{found[0][-99:]}", line)
+
+
 def size_text(size_bytes: float) -> str:
     """Return a size with its unit.
 
@@ -134,7 +147,7 @@ class _OneLine(logging.Formatter):
     """Keeps the names in a log from the terminal."""
 
     def format(self, record: logging.LogRecord) -> str:
-        return printable_line(super().format(record))
+        return shortened(printable_line(super().format(record)))
 
 
 @contextmanager

@@ -72,11 +72,20 @@ def test_version(featx):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["extract"], "Missing argument"),
+        (["extract"], "Missing argument 'DATA'. See: featx extract --help"),
         (["extract", "photos"], "Missing option"),
-        (["extract", "--nonsense"], "No such option: --nonsense"),
-        (["nonsense"], "No such command 'nonsense'"),
-        (["extract", "nowhere", "-x", "hog"], "no such file or folder"),
+        (["extract", "--nonsense"], "No such option: --nonsense. See: featx extract --help"),
+        (["nonsense"], "No such command 'nonsense'. See: featx --help"),
+        (["cache", "nonsense"], "No such command 'nonsense'. See: featx cache --help"),
+        (
+            ["fit", "photos", "-x", "hog", "--cv", "2.5"],
+            "Invalid value for '--cv': expected a whole number, got '2.5'. See: featx fit --help\n",
+        ),
+        (
+            ["cache", "prune", "--older-than", "x"],
+            "expected a valid number, got 'x'. See: featx cache prune --help",
+        ),
+        (["extract", "nowhere", "-x", "hog"], "no such file or folder. Check the path."),
         (["extract", "nowhere.csv", "-x", "hog"], "no such file or folder"),
         (["extract", "photos", "-x", "squeezenet1_1:weights=nowhere.pth"], "Check the path after 'weights='"),
         (["extract", "photos", "-x", "squeezenet1_1:weights=/a/b+c.pth"], "write %2B for '+'"),
@@ -98,7 +107,10 @@ def test_version(featx):
         (["extract", "photos", "-x", "hog", "--export", "nowhere/f.h5"], "no folder"),
         (["fit", "photos", "-x", "hog", "-x", "lbp"], "expected one -x"),
         (["fit", "photos", "-x", "hog", "--head", "logregg"], "Did you mean logreg"),
-        (["fit", "photos", "-x", "hog", "--class-weight", "heavy"], "'heavy' is not one of 'balanced'"),
+        (
+            ["fit", "photos", "-x", "hog", "--class-weight", "heavy"],
+            "'--class-weight': 'heavy' is not one of",
+        ),
         (["fit", "photos", "-x", "hog", "--cv", "50"], "50"),
         (["extract", "photos", "-x", "hog", "--export", "photos"], "it is a folder"),
         (["extract", "photos", "-x", "hog", "--cache", "photos/red/0.png"], "expected a folder"),
@@ -243,6 +255,18 @@ def test_numbers_out_of_range_and_options_given_twice_are_wrong_use(arguments, f
     done = featx(*arguments)
     assert (done.returncode, done.stdout) == (2, "")
     assert done.stderr.count("\n") == 1, done.stderr
+
+
+def test_a_long_path_is_shortened_in_every_message(featx, tmp_path):
+    (tmp_path / "list.txt").write_text("/".join(["a" * 100] * 50) + "\n")
+    done = featx("extract", "list.txt", "-x", "hog")
+    assert done.returncode == 1
+    remark, error = done.stderr.splitlines()
+    assert remark.startswith("left out aaa")
+    assert "failed" in error
+    for line in (remark, error):
+        assert "a...a" in line
+        assert max(map(len, line.split())) == 200
 
 
 def test_more_processes_than_cores_are_not_started():
