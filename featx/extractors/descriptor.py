@@ -23,7 +23,7 @@ __all__ = ["DESCRIPTORS", "Descriptor", "compute", "n_features", "resolve"]
 Number = int | float
 
 _LARGEST_INTEGER = 1024
-_LARGEST_WORK = 1 << 26
+_LARGEST_WORK = 1 << 24
 _descriptors: dict[str, "Descriptor"] = {}
 
 
@@ -305,7 +305,7 @@ def gabor(
     _require(frequency <= 0.5, "gabor", "frequency", frequency, "at most 0.5 cycles per pixel")
     periods = size * frequency / 2 ** (scales - 1)
     _require(periods >= 1, "gabor", "scales", scales, f"few enough for one whole period in size={size}")
-    _require_affordable("gabor", size**2 * scales * orientations)
+    _require_affordable("gabor", 2 * size**2 * scales * orientations)  # the filters reach beyond the picture
     grey = np.asarray(_square(image, size).convert("L"), dtype=np.float32) / 255
     grey -= np.mean(grey, dtype=np.float64)
     margin, filters = _gabor_bank(size, frequency, scales, orientations)
@@ -401,7 +401,7 @@ def _canonical(name: str, parameter: str, value: Any, default: Number) -> Number
 
 
 def _require_affordable(name: str, work: int) -> None:
-    """Refuse what would take gigabytes or minutes a picture; a model that somebody else made may ask for it."""
+    """Refuse what would take gigabytes or many seconds a picture; a model that somebody else made may ask for it."""
     if work > _LARGEST_WORK:
         raise UsageError(
             f"descriptor {name!r}: these parameters take {work:,} numbers for one picture, expected at most "

@@ -75,6 +75,7 @@ def label_column(values: Any, *, what: str) -> pa.Array | None:
             array = pc.if_else(pc.is_nan(array), pa.scalar(None, pa.float64()), array)
         elif _is_text(kind):
             array = array.cast(pa.string())
+            array.validate(full=True)  # a Parquet file may say of any bytes that they are text
             array = pc.if_else(pc.equal(array, ""), pa.scalar(None, pa.string()), array).dictionary_encode()
         else:
             raise UsageError(f"{what}: expected text or numbers, got {kind}")

@@ -30,6 +30,17 @@ def test_labels_of_every_form_become_text_or_64_bit_numbers(values, expected, ki
     assert array.dtype.itemsize == 8 or kind == "U"
 
 
+@pytest.mark.parametrize("kind", [pa.string(), pa.large_string(), pa.binary()])
+def test_text_that_is_none_is_refused(kind):
+    words = pa.Array.from_buffers(pa.binary(), 2, pa.array([b"a", b"\xff"]).buffers())
+    large = pa.Array.from_buffers(
+        pa.large_binary(), 2, pa.array([b"a", b"\xff"], pa.large_binary()).buffers()
+    )
+    array = (large if kind == pa.large_string() else words).view(kind)
+    with pytest.raises(UsageError, match="labels: expected UTF-8 text"):
+        label_column(array, what="labels")
+
+
 def test_tensors_are_labels_too():
     torch = pytest.importorskip("torch")
     assert values_of(label_column(torch.tensor([3, 1]), what="labels")).tolist() == [3, 1]
