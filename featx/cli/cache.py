@@ -7,7 +7,7 @@ from typing import Annotated, Any
 import typer
 
 from featx.cli import options
-from featx.cli.show import Screen, columns, size_text
+from featx.cli.show import Screen, columns, counted, size_text
 from featx.errors import CacheError, UsageError
 
 __all__ = ["app"]
@@ -92,7 +92,8 @@ def verify_cache(
     screen = Screen(as_json=as_json, quiet=quiet, verbose=verbose)
     from featx.cache import verify
 
-    report = verify(options.existing_cache(cache), repair=repair)
+    directory = options.existing_cache(cache)
+    report = verify(directory, repair=repair)
     for problem in report.problems:
         screen.remark(f"removed {problem.path}" if problem.removed else f"broken: {problem.message}")
     for note in report.notes:
@@ -112,7 +113,10 @@ def verify_cache(
     state = "clean" if not left else f"{len(left)} broken"
     screen.result(
         values,
-        f"{state}: {report.n_shards} shards with {report.n_rows} rows of {report.n_extractors} extractors checked",
+        f"{state}: {counted(report.n_shards, 'shard')} with {counted(report.n_rows, 'row')} of "
+        f"{counted(report.n_extractors, 'extractor')} checked"
+        if report.n_extractors or left
+        else f"nothing of featx in '{directory}'",
     )
     if left:
         way = (
@@ -120,7 +124,7 @@ def verify_cache(
             if repair
             else "Run it with --repair to drop them."
         )
-        raise CacheError(f"{len(left)} files of the cache are broken. {way}")
+        raise CacheError(f"broken in the cache: {counted(len(left), 'file')}. {way}")
 
 
 @app.command("prune")
@@ -164,8 +168,12 @@ def prune_cache(
             "freed_bytes": report.freed_bytes,
             "problems": [{"path": problem.path, "message": problem.message} for problem in report.problems],
         },
-        f"{'would merge' if dry_run else 'merged'} {report.n_merged} shards into {report.n_written}, "
-        f"{'would free' if dry_run else 'freed'} {size_text(report.freed_bytes)}",
+        (
+            f"{'would merge' if dry_run else 'merged'} {counted(report.n_merged, 'shard')} into {report.n_written}, "
+            if report.n_merged
+            else "nothing to merge, "
+        )
+        + f"{'would free' if dry_run else 'freed'} {size_text(report.freed_bytes)}",
     )
 
 
@@ -210,7 +218,8 @@ def export_cache(
     rows, n_features = len(found.good), sum(o.task.spec.n_features for o in found.outcomes)
     screen.result(
         {"path": out, "samples": rows, "n_features": n_features, "failed": failed},
-        f"wrote {rows} x {n_features} features to {out}" + (f"; {failed} samples failed" if failed else ""),
+        f"wrote {rows} x {n_features} features to {out}"
+        + (f"; {counted(failed, 'sample')} failed" if failed else ""),
     )
 
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from featx.cli import options
-from featx.cli.show import Screen, printable_line, size_text
+from featx.cli.show import Screen, counted, printable_line, size_text
 from featx.errors import ExtractionError
 
 if TYPE_CHECKING:
@@ -82,7 +82,7 @@ def extract(
             )
         ]
         lines = [
-            f"{part['extractor']}: {part['missing']} of {planned.samples} samples to extract, "
+            f"{part['extractor']}: {part['missing']} of {counted(planned.samples, 'sample')} to extract, "
             f"{size_text(part['size_bytes'])} to store"
             for part in parts
         ]
@@ -102,8 +102,8 @@ def extract(
     screen.left_out((failure.id, failure.reason) for failure in done.failures)
     values = run_values(done)
     lines = [
-        f"{part['extractor']}: {part['samples']} samples, {part['cached']} cached, {part['extracted']} extracted, "
-        f"{part['failed']} failed, {part['n_features']} features each"
+        f"{part['extractor']}: {counted(part['samples'], 'sample')}, {part['cached']} cached, "
+        f"{part['extracted']} extracted, {part['failed']} failed, {counted(part['n_features'], 'feature')} each"
         for part in values["extractors"]
     ]
     if values["bottleneck"]:

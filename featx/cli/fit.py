@@ -1,5 +1,6 @@
 """``featx fit``: estimate, search, fit on all, save."""
 
+from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -7,13 +8,16 @@ import typer
 
 from featx.cli import options
 from featx.cli.extract import telling_failures
-from featx.cli.show import Screen, columns
+from featx.cli.show import Screen, columns, counted
 from featx.errors import ModelError
 
 if TYPE_CHECKING:
     from featx.model import Model
+    from featx.samples import SampleTable
 
 __all__ = ["fit"]
+
+_CLASSES_NAMED = 5
 
 
 def fit(
@@ -62,6 +66,7 @@ def fit(
     n_jobs = options.processes(jobs)
     from featx import fitting
     from featx.engine import Settings
+    from featx.samples import read_samples
 
     chosen = Settings(
         device=device,
@@ -73,13 +78,16 @@ def fit(
         max_error_rate=max_error_rate,
         stall_seconds=stall_seconds,
     )
+    extractor, directory = options.one_extractor(extractors), options.cache_directory(cache)
+    table = read_samples(data)
+    screen.remark(*_understood(table))
     with telling_failures(screen), screen.progress() as progress:
         fitted = fitting.fit(
-            data,
-            options.one_extractor(extractors),
+            table,
+            extractor,
             head=head,
             cv=cv,
-            cache=options.cache_directory(cache),
+            cache=directory,
             class_weight=class_weight,
             random_state=random_state,
             n_jobs=n_jobs,
@@ -123,12 +131,27 @@ def fit(
         raise unsaved
 
 
+def _understood(table: "SampleTable") -> list[str]:
+    """Return what the samples are taken for: folders of folders, say, are seldom meant as classes."""
+    given = Counter[Any]([] if table.y is None else table.y[table.labelled].tolist())
+    if not given:
+        return []
+    classes = table.classes
+    if not classes:
+        return [f"labels from {min(given):g} to {max(given):g}"]
+    named = ", ".join(f"{name} ({given[name]})" for name in classes[:_CLASSES_NAMED])
+    more = f"; {len(classes) - _CLASSES_NAMED} more" if len(classes) > _CLASSES_NAMED else ""
+    # Whole numbers are classes or not, as the head takes them.
+    kind = "class" + "es" * (len(classes) > 1) if isinstance(classes[0], str) else "different labels"
+    return [f"{len(classes)} {kind}: {named}{more}"]
+
+
 def _text(fitted: "Model", out: Path | None) -> str:
     record = fitted.record
     n_folds = len(next(iter(record["metrics"].values()))["folds"])
     n_scored = int((fitted.evaluation.fold_of_row >= 0).sum()) if fitted.evaluation is not None else 0
     lines = [
-        f"{record['head']} on {record['n_features']} features of {record['n_samples']} samples; "
+        f"{record['head']} on {counted(record['n_features'], 'feature')} of {counted(record['n_samples'], 'sample')}; "
         + (
             f"estimated by {n_folds}-fold nested cross-validation"
             if n_folds > 1

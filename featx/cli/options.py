@@ -41,8 +41,8 @@ Data = Annotated[
     str,
     typer.Argument(
         metavar="DATA",
-        help="A folder of class folders, a flat folder, a CSV or Parquet manifest (columns path, label, group, "
-        "split), or a text file of paths.",
+        help="A folder of class folders, a flat folder, a CSV, TSV or Parquet manifest (columns path, label, group, "
+        "split), a text file of paths, or one image.",
         show_default=False,
     ),
 ]

@@ -13,7 +13,7 @@ import typer
 
 from featx.cli import options
 from featx.cli.extract import telling_failures
-from featx.cli.show import Screen, columns, printable_line
+from featx.cli.show import Screen, columns, counted, printable_line
 
 if TYPE_CHECKING:
     from featx.model import Model, Predictions
@@ -55,8 +55,6 @@ def predict(
     quiet: options.Quiet = False,
 ) -> None:
     """Label new samples; where DATA has labels, score the predictions too.
-
-    DATA may also be a single image.
 
     Example: featx predict photos.featx new/ --out predictions.csv --proba
     """
@@ -111,7 +109,7 @@ def predict(
         "failures": [{"id": printable_line(failure.id), "reason": failure.reason} for failure in failures],
         "out": None if out is None else str(out),
     }
-    lines = [] if out is None else [f"wrote {count} predictions to {out}"]
+    lines = [] if out is None else [f"wrote {counted(count, 'prediction')} to {out}"]
     if scores:
         lines.append(
             columns([[name, f"{value:.3f}"] for name, value in scores.items()], header=["metric", "score"])

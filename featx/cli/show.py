@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from featx.engine import Progress
 
-__all__ = ["Screen", "columns", "printable", "printable_line", "shortened", "size_text"]
+__all__ = ["Screen", "columns", "counted", "printable", "printable_line", "shortened", "size_text"]
 
 _LINE_SECONDS = 10.0
 _UNITS = {"extracting": "images", "fitting": "fits"}
@@ -93,6 +93,17 @@ def columns(rows: Sequence[Sequence[object]], *, header: Sequence[str]) -> str:
         ).rstrip()
         for row in cells
     )
+
+
+def counted(number: int, noun: str) -> str:
+    """Return a number and what there is of it.
+
+    Examples
+    --------
+    >>> counted(1, "shard"), counted(0, "row")
+    ('1 shard', '0 rows')
+    """
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
 
 
 def printable(text: str) -> str:

@@ -38,6 +38,18 @@ def test_an_empty_cache_is_clean_and_lists_nothing(given, command, tmp_path, mon
     assert command("cache", "prune")["merged"] == 0
 
 
+def test_one_of_a_thing_and_none_of_it_are_said_so(text, shard, photos):
+    assert text("cache", "verify").out == "clean: 1 shard with 20 rows of 1 extractor checked\n"
+    assert text("cache", "prune").out == "nothing to merge, freed 0 B\n"
+    shown = text("extract", photos / "red" / "0.png", "-x", "pixels").out
+    assert shown.startswith("pixels: 1 sample, 1 cached, 0 extracted, 0 failed, 768 features each")
+
+
+def test_a_folder_that_is_no_cache_is_not_called_a_clean_one(command, text, photos):
+    assert text("cache", "verify", "--cache", photos).out == f"nothing of featx in '{photos}'\n"
+    assert command("cache", "verify", "--cache", photos)["clean"] is True
+
+
 def test_a_cache_that_the_environment_names_has_to_be_there(text, tmp_path, monkeypatch):
     monkeypatch.setenv("FEATX_CACHE", "nowhere")
     with pytest.raises(UsageError, match="there is no cache 'nowhere'"):

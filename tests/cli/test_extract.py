@@ -66,6 +66,8 @@ def test_a_run_that_fails_by_its_samples_still_says_which(arguments, command, fe
     assert (values["cached"], values["failed"]) == (20, 90)
     assert len(values["failures"]) == 90
     lines = done.stderr.splitlines()
+    if arguments == ["fit"]:
+        assert lines.pop(0) == "2 classes: blue (10), red (100)"
     assert lines[0] == "left out red/broken0.png: not an image (starts like text)"
     assert lines[5] == "left out 85 more samples; --json lists all"
     assert "90 of 110 samples failed" in lines[6]

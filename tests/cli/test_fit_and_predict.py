@@ -30,6 +30,35 @@ def test_fit_shows_a_person_the_same(text, photos):
     assert "blue" in shown
 
 
+def test_fit_says_what_it_takes_for_classes(text, photos):
+    arguments = ["-x", "pixels:size=2", "--cv", "2", "--jobs", "1"]
+    assert "2 classes: blue (10), red (10)\n" in text("fit", photos, *arguments).err
+    assert text("fit", photos, *arguments, "-q").err == ""
+
+
+@pytest.mark.parametrize(
+    ("labels", "line"),
+    [
+        ("aaabbbcccdddeeefff", "6 classes: a (3), b (3), c (3), d (3), e (3); 1 more"),
+        ("00011112222", "3 different labels: 0 (3), 1 (4), 2 (4)"),
+    ],
+)
+def test_of_many_classes_five_are_named(text, photos, tmp_path, labels, line):
+    paths = sorted(path.relative_to(tmp_path) for path in photos.rglob("*.png"))
+    rows = "".join(f"{path},{label}\n" for path, label in zip(paths, labels, strict=False))
+    (tmp_path / "m.csv").write_text("path,label\n" + rows + f"{paths[-1]},\n")
+    shown = text("fit", "m.csv", "-x", "pixels:size=2", "--head", "centroid", "--cv", "3", "--jobs", "1")
+    assert shown.err.splitlines()[0] == line
+
+
+def test_numbers_to_predict_are_told_by_their_range(text, photos, tmp_path):
+    paths = [path.relative_to(tmp_path) for path in photos.rglob("*.png")]
+    rows = "".join(f"{path},{number / 4}\n" for number, path in enumerate(paths))
+    (tmp_path / "m.csv").write_text("path,label\n" + rows)
+    arguments = ["-x", "pixels:size=2", "--head", "ridge_regression", "--cv", "2", "--jobs", "1"]
+    assert text("fit", "m.csv", *arguments).err.splitlines()[0] == "labels from 0 to 4.75"
+
+
 def test_fit_without_labels_says_how_to_give_them(text, tmp_path):
     (tmp_path / "flat").mkdir()
     Image.new("RGB", (8, 8)).save(tmp_path / "flat" / "a.png")
