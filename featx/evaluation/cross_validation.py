@@ -60,6 +60,11 @@ class Evaluation:
     best_params: list[dict[str, Any]]
     notes: list[str]
 
+    def __repr__(self) -> str:
+        scores = ", ".join(f"{name} {scores.mean:.3f}" for name, scores in self.metrics.items())
+        n_folds = len(self.metrics[self.primary].folds)
+        return f"Evaluation({self.task}, {n_folds} fold{'s' * (n_folds > 1)}: {scores})"
+
 
 @dataclass(frozen=True, eq=False)
 class SearchResult:
@@ -311,8 +316,9 @@ def _checked_labels(y: NDArray[Any], head: Head, *, cv: int) -> NDArray[Any]:
         raise UsageError(f"y has a label that is not finite in row {np.flatnonzero(~np.isfinite(y))[0]}.")
     if head.task == "regression":
         if not numeric:
+            kind = "text" if y.dtype.kind == "U" else y.dtype
             raise UsageError(
-                f"head {head.name!r} needs numeric labels; got {y.dtype} such as {y[:1].tolist()}."
+                f"head {head.name!r} needs numeric labels; got {kind} such as {y[0].item()!r}."
                 " Take a classification head (logreg, svm)."
             )
         return y

@@ -153,7 +153,7 @@ _SPLIT_NAMES = {
 def _split_name(split: str) -> str:
     name = _SPLIT_NAMES.get(str(split).strip().lower())
     if name is None:
-        raise UsageError(f"unknown split {split!r}; expected one of {', '.join(_SPLIT_NAMES)}.")
+        raise UsageError(f"unknown split {_shown(split)}; expected one of {', '.join(_SPLIT_NAMES)}.")
     return name
 
 

@@ -6,7 +6,7 @@ import importlib.util
 import inspect
 import os
 import pkgutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
@@ -98,7 +98,7 @@ def load_head(
         else:
             name, recipe = text, _shipped_module(text)
         pipeline = _build(recipe, text, class_weight=class_weight, random_state=random_state)
-        grid = recipe.grid()
+        grid = _called(recipe.grid, f"head {text!r}: grid()")
     else:
         pipeline, grid = _unfitted_copy(name_or_path), {}
         last = pipeline.steps[-1][1] if hasattr(pipeline, "steps") else pipeline
@@ -155,18 +155,35 @@ def _build(recipe: ModuleType, name: str, *, class_weight: Any, random_state: in
                 f"head {name!r} has no class weights; leave class_weight out or take another head."
             )
         options["class_weight"] = class_weight
-    return _unfitted_copy(recipe.build(**options))
+    built = _called(recipe.build, f"head {name!r}: build()", **options)
+    if not _is_estimator(built):
+        raise UsageError(
+            f"head {name!r}: build() should return an unfitted scikit-learn pipeline, got {type(built).__name__}."
+            " Mend the recipe."
+        )
+    return _unfitted_copy(built)
+
+
+def _called(function: Callable[..., Any], what: str, **options: Any) -> Any:
+    try:
+        return function(**options)
+    except Exception as error:  # a user's own code, which may raise anything
+        raise UsageError(f"{what} fails: {type(error).__name__}: {error}. Mend the recipe.") from error
 
 
 def _unfitted_copy(estimator: Any) -> Any:
     from sklearn.base import clone
 
-    if not (hasattr(estimator, "fit") and hasattr(estimator, "predict") and hasattr(estimator, "get_params")):
+    if not _is_estimator(estimator):
         raise UsageError(
             f"a head is the name of one, the path of a recipe or a scikit-learn estimator; got"
             f" {type(estimator).__name__}."
         )
     return clone(estimator)
+
+
+def _is_estimator(value: Any) -> bool:
+    return all(hasattr(value, name) for name in ("fit", "predict", "get_params"))
 
 
 def _task_of(pipeline: Any, name: str) -> Task:

@@ -1,3 +1,5 @@
+import re
+
 import numpy as np
 import pytest
 from sklearn.base import BaseEstimator, ClassifierMixin
@@ -156,6 +158,9 @@ def test_numeric_labels_are_cross_validated_by_r2():
     evaluation = cross_validate(X, y, load_head("ridge_regression"))
     assert set(evaluation.metrics) == {"r2", "rmse", "mae"}
     assert evaluation.primary == "r2"
+    assert re.fullmatch(
+        r"Evaluation\(regression, 5 folds: r2 0\.\d{3}, rmse \d\.\d{3}, mae \d\.\d{3}\)", repr(evaluation)
+    )
     assert evaluation.metrics["r2"].mean > 0.9
     assert evaluation.baseline["r2"].mean < 0.05
     assert (evaluation.classes, evaluation.per_class, evaluation.confusion) == ([], [], None)
@@ -261,7 +266,14 @@ LABELS = list("aaabbb")
             {},
             "'logreg' needs classes; got continuous numbers such as 0.5",
         ),
-        (GOOD, LABELS, "svr", {}, "'svr' needs numeric labels; got <U1 such as .*Take a classification head"),
+        (
+            GOOD,
+            LABELS,
+            "svr",
+            {},
+            "'svr' needs numeric labels; got text such as 'a'.*Take a classification head",
+        ),
+        (GOOD, [True, False] * 3, "svr", {}, "'svr' needs numeric labels; got bool such as True"),
         (GOOD, [1, np.nan, 2, 1, 2, 1], "svr", {}, "y has a label that is not finite in row 1"),
         (GOOD, [None, *LABELS[1:]], "centroid", {}, "y must be strings or numbers"),
         (GOOD[:3], [1.0, 2.0, 3.0], "svr", {"cv": 5}, "5 folds need at least 5 rows; got 3"),

@@ -129,6 +129,8 @@ def test_without_a_third_part_the_other_is_held_out_and_train_is_folded(held_out
 def test_splits_that_cannot_be_used_say_why(splits, message):
     with pytest.raises(UsageError, match=message):
         predefined("abab", splits)
+    with pytest.raises(UsageError, match=message):
+        predefined("abab", np.array(splits))
 
 
 @pytest.mark.parametrize(

@@ -73,7 +73,15 @@ def test_a_recipe_of_the_users_own_is_loaded_by_its_path(tmp_path):
         ("def build(): ...", r"mine.py' lacks grid\(\); a recipe defines build"),
         ("1 +", "cannot be run: SyntaxError"),
         ("import no_such_package", "cannot be run: ModuleNotFoundError"),
-        ("def build(): return 3\ndef grid(): return {}", "a head is the name of one.* got int"),
+        (
+            "def build(): return 3\ndef grid(): return {}",
+            r"mine.py': build\(\) should return .* got int. Mend",
+        ),
+        (
+            "def build(): 1 / 0\ndef grid(): return {}",
+            r"mine.py': build\(\) fails: ZeroDivisionError: .*Mend",
+        ),
+        (RECIPE.replace("10.0", "1 / 0"), r"mine.py': grid\(\) fails: ZeroDivisionError"),
         (
             RECIPE.replace("__alpha", "__alfa"),
             "names 'ridgeclassifier__alfa'.* mean 'ridgeclassifier__alpha'",
@@ -105,3 +113,5 @@ def test_an_estimator_that_predicts_no_label_is_refused():
         load_head(KMeans())
     with pytest.raises(UsageError, match="got StandardScaler"):
         load_head(StandardScaler())
+    with pytest.raises(UsageError, match=r"a head is the name of one, .*got int"):
+        load_head(3)
