@@ -123,7 +123,7 @@ def extract(
         read_samples(samples, labels=labels, groups=groups),
         read_extractors(extractors),
         cache=None if cache is None else Path(cache),
-        settings=Settings(**settings),
+        settings=Settings.of(settings),
         progress=progress,
     )
     return features_of(done)

@@ -15,6 +15,7 @@ from featx.evaluation import check_labels, cross_validate, load_head, search
 from featx.features import extract
 from featx.model import Model
 from featx.samples import read_samples
+from featx.samples.manifest import likely_column
 
 __all__ = ["fit"]
 
@@ -79,9 +80,14 @@ def fit(
     recipe = load_head(head, class_weight=class_weight, random_state=random_state)
     labelled = table.labelled
     if not labelled.any():
+        likely = likely_column(table.columns, "label")
+        way = (
+            "a manifest with a column 'label'"
+            if likely is None
+            else f"rename the column {likely!r} to 'label'"
+        )
         raise UsageError(
-            "fit: the samples have no labels. Use a folder of class folders, a manifest with a column 'label', "
-            "or pass labels."
+            f"fit: the samples have no labels. Use a folder of class folders, {way}, or pass labels."
         )
     if not labelled.all():
         table = table.take(labelled)

@@ -233,7 +233,7 @@ class Model:
                 f"{settings['precision']!r}. Leave it out, or fit again."
             )
         table = read_samples(samples)
-        chosen = Settings(**settings)
+        chosen = Settings.of(settings)
         asked, precision = self._applied(chosen.device)
         opened = OpenCache(None if cache is None else Path(cache))
         try:

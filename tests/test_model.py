@@ -328,3 +328,13 @@ def test_weights_that_moved_are_named_with_the_way_out(images, labels, tmp_path)
     assert caught.value.exit_code == 2
     moved = featx.load(tmp_path / "m.featx", extractors=text.replace("w.pth", "moved.pth"))
     assert moved.predict(images).tolist() == expected
+
+
+def test_options_are_checked_by_name_wherever_they_are_taken(model, images, labels):
+    for call in (
+        lambda: featx.extract(images, "pixels", batchsize=3),
+        lambda: featx.fit(images, "pixels", labels=labels, batchsize=3),
+        lambda: model.predict(images, batchsize=3),
+    ):
+        with pytest.raises(UsageError, match="Did you mean 'batch_size'"):
+            call()

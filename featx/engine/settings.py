@@ -1,6 +1,7 @@
 """How a run goes about its work, checked once."""
 
-from dataclasses import dataclass
+import difflib
+from dataclasses import dataclass, fields
 from typing import Literal, TypedDict, get_args
 
 from featx.engine.runtime import PrecisionChoice, RuntimeChoice, check_device
@@ -42,6 +43,23 @@ class Settings:
     on_error: OnError = "raise"
     max_error_rate: float = 0.01
     stall_seconds: float = 300.0
+
+    @classmethod
+    def of(cls, keywords: "SettingsKeywords") -> "Settings":
+        """Read the keywords of a call.
+
+        Raises
+        ------
+        UsageError
+            For a keyword that is none of the fields, or a value that is none of its choices.
+        """
+        known = [field.name for field in fields(cls)]
+        for name in keywords:
+            if name not in known:
+                close = difflib.get_close_matches(name, known, n=1)
+                hint = f"Did you mean {close[0]!r}?" if close else f"Options: {', '.join(known)}."
+                raise UsageError(f"there is no option {name!r}. {hint}")
+        return cls(**keywords)
 
     def __post_init__(self) -> None:
         check_device(self.device)

@@ -26,5 +26,21 @@ def test_a_wrong_setting_is_refused_by_name_with_the_choices(wrong, message):
         Settings(**wrong)
 
 
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        ("batchsize", r"there is no option 'batchsize'\. Did you mean 'batch_size'\?"),
+        (
+            "zebra",
+            r"there is no option 'zebra'\. Options: device, runtime, precision, batch_size, workers, on_error",
+        ),
+    ],
+)
+def test_an_unknown_keyword_is_refused_with_the_nearest(wrong, message):
+    with pytest.raises(UsageError, match=message):
+        Settings.of({wrong: 3})
+    assert Settings.of({"workers": 3}) == Settings(workers=3)
+
+
 def test_the_keywords_are_the_fields():
     assert list(SettingsKeywords.__annotations__) == [field.name for field in dataclasses.fields(Settings)]
