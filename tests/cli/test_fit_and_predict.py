@@ -62,10 +62,10 @@ def test_numbers_to_predict_are_told_by_their_range(text, photos, tmp_path):
 def test_fit_without_labels_says_how_to_give_them(text, tmp_path):
     (tmp_path / "flat").mkdir()
     Image.new("RGB", (8, 8)).save(tmp_path / "flat" / "a.png")
-    with pytest.raises(UsageError, match="no labels.* a manifest with a column 'label', or"):
+    with pytest.raises(UsageError, match=r"no labels.* a manifest with a column 'label', or"):
         text("fit", "flat", "-x", "pixels")
     (tmp_path / "m.csv").write_text("path,Label\nflat/a.png,x\n")
-    with pytest.raises(UsageError, match="no labels.* rename the column 'Label' to 'label', or"):
+    with pytest.raises(UsageError, match=r"no labels.* rename the column 'Label' to 'label', or"):
         text("fit", "m.csv", "-x", "pixels")
 
 
