@@ -113,9 +113,8 @@ def read_tensors(path: Path, expected: str) -> dict[str, Tensor]:
                 warnings.simplefilter("ignore")
                 loaded = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
     except Exception as error:  # zip, pickle and safetensors readers each leak their own kinds
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise WeightsError(
-            f"weights file '{path}' is not a readable state dict of tensors ({reason[:200]}). "
+            f"weights file '{path}' is not a readable state dict of tensors: {_reason(error, path, content)}. "
             "Save it with torch.save(model.state_dict(), ...) or as .safetensors."
         ) from error
     for key in ("state_dict", "model"):
@@ -253,7 +252,23 @@ def _refuse_compressed(content: bytes) -> None:
             members = archive.infolist()
         plain = all(member.compress_type == zipfile.ZIP_STORED for member in members)
         if not plain or sum(member.file_size for member in members) > len(content):
-            raise ValueError("its content is compressed")
+            raise _CompressedError
+
+
+def _reason(error: Exception, path: Path, content: bytes) -> str:
+    """Say in a few words why a file could not be read; torch says it at length, and advises to run its code."""
+    if not content:
+        return "it is empty"
+    if isinstance(error, _CompressedError):
+        return "its content is compressed"
+    if path.suffix == ".safetensors":
+        return " ".join(str(error).split())[:200]
+    code = re.search(r"unsupported global:? (?:GLOBAL )?([\w.]+)", str(error), re.IGNORECASE)
+    if code is not None:
+        return f"it holds a whole pickled model or other code ({code[1]})"
+    if content.startswith((b"PK", b"\x80")):  # the zip of torch.save, and the pickle of its older versions
+        return "it is cut short, damaged, or not written by torch.save"
+    return f"it was not written by torch.save, and begins with {content[:16]!r}"
 
 
 def _bytes_of(tensors: Mapping[str, Tensor]) -> Iterator[bytes | memoryview]:
@@ -271,6 +286,10 @@ def _scale_of(tensor: Tensor) -> str:
         return f"{tensor.q_scale()}\0{tensor.q_zero_point()}\0"
     scales, zeros = tensor.q_per_channel_scales().tolist(), tensor.q_per_channel_zero_points().tolist()
     return f"{tensor.q_per_channel_axis()}\0{scales}\0{zeros}\0"
+
+
+class _CompressedError(ValueError):
+    """An archive that could unpack to more than the file."""
 
 
 class _Versioned(dict[str, Tensor]):

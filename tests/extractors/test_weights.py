@@ -104,28 +104,45 @@ def test_code_in_a_pickle_is_refused_and_not_run(tmp_path, plain):
         path.write_bytes(pickle.dumps(Payload(trace)))
     else:
         torch.save({"weight": Payload(trace)}, path)
-    with pytest.raises(WeightsError, match=r"evil.pth' is not a readable state dict") as caught:
+    reason = (
+        "cut short, damaged, or not written by torch.save" if plain else r"whole pickled model .*\.mkdir\)"
+    )
+    with pytest.raises(WeightsError, match=rf"evil.pth' is not a readable state dict .*{reason}\.") as caught:
         read(path)
-    assert "\n" not in str(caught.value)
+    assert str(caught.value).isprintable()
     assert not trace.exists()
     pickle.loads(pickle.dumps(Payload(trace)))
     assert trace.exists()  # so it does run where it is let in
 
 
 @pytest.mark.parametrize(
-    ("name", "content"),
+    ("name", "content", "reason"),
     [
-        ("empty.pth", b""),
-        ("text.pth", b"<html>404</html>"),
-        ("empty.safetensors", b""),
-        ("text.safetensors", b"<html>404</html>"),
+        ("empty.pth", b"", "it is empty"),
+        ("text.pth", b"<html>404</html>", r"begins with b'<html>404</html>'"),
+        ("words.pth", b"hello\n", r"it was not written by torch\.save, and begins with b'hello\\n'"),
+        ("empty.safetensors", b"", "it is empty"),
+        ("text.safetensors", b"<html>404</html>", "header too large"),
     ],
 )
-def test_what_is_no_weights_file_is_named(tmp_path, name, content):
+def test_what_is_no_weights_file_is_named(tmp_path, name, content, reason):
     path = tmp_path / name
     path.write_bytes(content)
-    with pytest.raises(WeightsError, match=rf"{name}' is not a readable state dict of tensors"):
+    with pytest.raises(
+        WeightsError, match=rf"{name}' is not a readable state dict of tensors: .*{reason}\. Save"
+    ):
         read(path)
+
+
+@pytest.mark.parametrize("zipped", [True, False])
+def test_a_whole_model_is_told_from_a_state_dict_in_one_sentence(tmp_path, zipped):
+    torch.save(nn.Linear(2, 2), tmp_path / "whole.pth", _use_new_zipfile_serialization=zipped)
+    with pytest.raises(
+        WeightsError, match=r"tensors: it holds a whole pickled model .*linear\.Linear\)\."
+    ) as caught:
+        read(tmp_path / "whole.pth")
+    assert str(caught.value).endswith("Save it with torch.save(model.state_dict(), ...) or as .safetensors.")
+    assert str(caught.value).isprintable()
 
 
 def test_half_a_file_is_named(tmp_path, tensors):
@@ -133,7 +150,12 @@ def test_half_a_file_is_named(tmp_path, tensors):
         path = tmp_path / f"half{suffix}"
         save_file(tensors, path) if suffix == ".safetensors" else torch.save(tensors, path)
         path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
-        with pytest.raises(WeightsError, match=f"half{suffix}"):
+        reason = (
+            "Error while deserializing"
+            if suffix == ".safetensors"
+            else "it is cut short, damaged, or not written by"
+        )
+        with pytest.raises(WeightsError, match=f"half{suffix}' is not .*({reason})"):
             read(path)
 
 
