@@ -120,9 +120,11 @@ def load_source(name: str) -> Source:
     except ImportError as error:
         point = points[name]
         package = point.dist.name if point.dist is not None else point.module
-        wanted = f"{package}[{','.join(point.extras)}]" if point.extras else package
+        wanted = f"'{package}[{','.join(point.extras)}]'" if point.extras else f"'{package}'"
+        if package == "featx":  # is on no index; its extras are called as the packages they bring
+            wanted = " ".join(point.extras)
         raise MissingDependencyError(
-            f"source '{name}' of {package} cannot be imported ({error}). Try: pip install '{wanted}'"
+            f"source '{name}' of {package} cannot be imported ({error}). Try: pip install {wanted}"
         ) from error
 
 
@@ -146,7 +148,7 @@ def _unknown(request: Request, known: dict[str, Sequence[str]]) -> UsageError:
         prefix = f"{request.source}/" if request.source else ""
         hint = f"Did you mean {', '.join(prefix + name for name in close)}?"
     elif request.source is None:
-        hint = f"timm's models are written timm/{request.name} and need: pip install 'featx[timm]'"
+        hint = f"timm's models are written timm/{request.name} and need: pip install timm"
     else:
         hint = "See: featx list backbones"
     where = " or ".join(known)

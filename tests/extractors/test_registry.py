@@ -37,7 +37,7 @@ def test_the_extra_sources_are_known_without_importing_them():
         ),
         ("hogg", r"Did you mean .*hog"),
         ("torchvision/resnet51", r"in torchvision. Did you mean .*torchvision/resnet50"),
-        ("zzzzzzzzz", r"timm's models are written timm/zzzzzzzzz and need: pip install 'featx\[timm\]'"),
+        ("zzzzzzzzz", r"timm's models are written timm/zzzzzzzzz and need: pip install timm$"),
         ("descriptor/zzzzzz", r"no extractor is called 'zzzzzz' in descriptor. See: featx list backbones"),
         ("tim/resnet50", r"no source of extractors is called 'tim'; there are .*Did you mean timm\?"),
         ("zzzzzzz/x", r"no source .* 'zzzzzzz'.*Install the package that offers it"),
@@ -170,10 +170,10 @@ def test_a_missing_package_names_the_extra_that_brings_it(install, python):
     )
 
 
-def test_timm_without_timm_names_featxs_extra(install, python, tmp_path):
+def test_timm_without_timm_names_the_package(install, python, tmp_path):
     (tmp_path / "timm.py").write_text("raise ModuleNotFoundError(\"No module named 'timm'\", name='timm')")
     answer = python(FIND, "timm/resnet18")
-    assert answer.endswith("(No module named 'timm'). Try: pip install 'featx[timm]'")
+    assert answer.endswith("(No module named 'timm'). Try: pip install timm")
 
 
 def test_a_source_of_that_name_from_two_packages_is_refused_loudly(install, python):
