@@ -114,15 +114,25 @@ def plan_layers(
     body = module if nodes == [None] else _cut(module, name, [node for node in nodes if node])
     parameter = next(module.parameters(), None)
     device = parameter.device if parameter is not None else torch.device("cpu")
+    images = torch.zeros(_BATCH, 3, crop, crop, device=device)
     try:
         with torch.inference_mode():
-            outputs = body(torch.zeros(_BATCH, 3, crop, crop, device=device))
+            outputs = body(images)
     except (RuntimeError, ValueError, AssertionError, IndexError) as error:
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise UsageError(
             f"{name}: does not take images of {crop} pixels ({reason}). Choose another size."
         ) from error
     names = list(layers) or [f"input:{classifier}" if classifier else "output"]
+
+    def advise() -> str:
+        found = _last_poolable(
+            module, images, classifier, like=lambda node: (prefix_tokens(node), channels_last(node))
+        )
+        already = "It is the class token already. " if class_token and not layers else ""
+        other = f"layer={found}" if found else "one before the network's own pooling"
+        return f"{already}Leave 'pool' out, or name a layer to pool: {other}."
+
     return tuple(
         _layer(
             layer,
@@ -132,6 +142,7 @@ def plan_layers(
             prefix_tokens=prefix_tokens(node) if node else 0,
             class_token=class_token,
             channels_last=node is not None and channels_last(node),
+            advise=advise,
         )
         for layer, node in zip(names, nodes, strict=True)
     )
@@ -216,6 +227,35 @@ def _cut(module: nn.Module, name: str, nodes: Sequence[str]) -> nn.Module:
     return cut
 
 
+def _last_poolable(
+    module: nn.Module, images: Tensor, classifier: str | None, *, like: Callable[[str], object]
+) -> str | None:
+    """Return the shortest name of the last maps or tokens before the classifier; None where none can be found.
+
+    The shorter name must be taken `like` the node's own.
+    """
+    from torchvision.models.feature_extraction import get_graph_node_names
+
+    try:
+        _, known = get_graph_node_names(module, suppress_diff_warning=True)
+        with torch.inference_mode():
+            outputs = _cut(module, "", known)(images)
+    except Exception:  # as in tracing; this is only for a hint
+        return None
+    before = [node for node in known[1:] if node.split(".")[0] != classifier]
+    for node in reversed(before):
+        output = outputs[node]
+        if isinstance(output, Tensor) and output.dim() in (3, 4) and output.shape[2:].numel() > 1:
+            names: list[str] = [node.rsplit(".", depth)[0] for depth in range(node.count("."), -1, -1)]
+            return next(
+                name
+                for name in names
+                if like(name) == like(node)
+                and [one for one in known if f"{one}.".startswith(f"{name}.")][-1] == node
+            )
+    return None
+
+
 def _layer(
     layer: str,
     node: str | None,
@@ -225,6 +265,7 @@ def _layer(
     prefix_tokens: int,
     class_token: bool,
     channels_last: bool,
+    advise: Callable[[], str],
 ) -> Layer:
     if not isinstance(output, Tensor) or output.dim() not in (2, 3, 4) or output.shape[0] != _BATCH:
         got = (
@@ -245,7 +286,7 @@ def _layer(
         if pool not in (None, "avg", "flatten"):
             raise UsageError(
                 f"layer '{layer}': pool={pool} needs maps or tokens, got a vector of {output.shape[1]} values. "
-                "Leave 'pool' out, or name a layer before the network's own pooling with 'layer'."
+                f"{advise()}"
             )
         pool = "none"
     prefix_tokens = prefix_tokens if layout == "tokens" else 0

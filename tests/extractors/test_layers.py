@@ -186,6 +186,30 @@ def test_a_vector_has_nothing_to_pool(small, pool):
         plan(small, classifier="fc", pool=pool)
 
 
+def test_a_pool_on_a_vector_is_answered_with_the_last_layer_that_has_something_to_pool():
+    for architecture, options, hint in (
+        (
+            models.mobilenet_v2,
+            {"classifier": "classifier"},
+            r"values\. Leave .* a layer to pool: layer=features\.",
+        ),
+        (models.resnet18, {"classifier": "fc"}, "layer=layer4"),
+        (
+            models.vit_b_16,
+            {
+                "classifier": "heads",
+                "class_token": True,
+                "prefix_tokens": lambda node: node.startswith("encoder."),
+            },
+            r"It is the class token already\. Leave .* layer=encoder\.ln\.",
+        ),
+    ):
+        with torch.device("meta"):
+            module = architecture().eval()
+        with pytest.raises(UsageError, match=hint):
+            plan_layers(module, name="net", layers=(), pool="max", crop=224, **options)
+
+
 @pytest.mark.parametrize("pool", ["avg", "flatten"])
 def test_pools_that_leave_a_vector_alone_are_the_same_extractor(small, pool):
     assert plan(small, classifier="fc", pool=pool) == plan(small, classifier="fc")
