@@ -4,7 +4,7 @@ import logging
 import math
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Unpack
 
@@ -26,40 +26,19 @@ from featx.engine.runtime import choose_device, supports
 from featx.errors import ModelError, UsageError, WeightsError
 from featx.evaluation import Evaluation, score_predictions
 from featx.extractors.spec import ExtractorSpec, Precision
+from featx.predictions import Predictions
 from featx.samples import read_samples
 
 if TYPE_CHECKING:
     from featx.extractors.module import ModuleExtractor
     from featx.extractors.spec import Request
 
-__all__ = ["Model", "Predictions", "load"]
+__all__ = ["Model", "load"]
 
 _log = logging.getLogger(__name__)
 
 _ROWS_AT_ONCE = 4096
 _CLASSES_SHOWN = 5
-
-
-@dataclass(frozen=True)
-class Predictions:
-    """What a model says of some samples.
-
-    Attributes
-    ----------
-    ids : ndarray of shape (n_samples,)
-        Ids as str.
-    labels : ndarray of shape (n_samples,)
-        Predicted classes or numbers.
-    probabilities : ndarray of shape (n_samples, n_classes), float64, or None
-        In the order of the model's classes; None where the head has none.
-    truth : ndarray of shape (n_samples,) or None
-        The samples' own labels.
-    """
-
-    ids: np.ndarray
-    labels: np.ndarray
-    probabilities: np.ndarray | None
-    truth: np.ndarray | None
 
 
 class Model:

@@ -16,7 +16,8 @@ from featx.cli.extract import telling_failures
 from featx.cli.show import Screen, columns, counted, printable_line
 
 if TYPE_CHECKING:
-    from featx.model import Model, Predictions
+    from featx.model import Model
+    from featx.predictions import Predictions
 
 __all__ = ["predict"]
 

@@ -9,7 +9,6 @@ import math
 import numbers
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from functools import lru_cache
 from types import MappingProxyType
 from typing import Any
 
@@ -17,6 +16,7 @@ import numpy as np
 from PIL import Image, ImageOps
 
 from featx.errors import UsageError
+from featx.extractors.gabor_bank import gabor_bank
 
 __all__ = ["DESCRIPTORS", "Descriptor", "compute", "n_features", "resolve"]
 
@@ -308,7 +308,7 @@ def gabor(
     _require_affordable("gabor", 2 * size**2 * scales * orientations)  # the filters reach beyond the picture
     grey = np.asarray(_square(image, size).convert("L"), dtype=np.float32) / 255
     grey -= np.mean(grey, dtype=np.float64)
-    margin, filters = _gabor_bank(size, frequency, scales, orientations)
+    margin, filters = gabor_bank(size, frequency, scales, orientations)
     # Mirrored beyond the border: the transform is periodic and would see the opposite side there.
     padded = np.pad(grey, (margin, filters.shape[-1] - size - margin), mode="reflect")
     spectrum = np.fft.fft2(padded)
@@ -356,28 +356,6 @@ def _histograms(codes: np.ndarray, bins: int, grid: int) -> np.ndarray:
     counts = np.bincount(own_bins.ravel(), minlength=bins * len(cells)).reshape(len(cells), bins)
     roots: np.ndarray = np.sqrt(counts / cells.shape[1])
     return roots
-
-
-@lru_cache(maxsize=4)
-def _gabor_bank(size: int, frequency: float, scales: int, orientations: int) -> tuple[int, np.ndarray]:
-    """Build the filters in the frequency domain: how far they reach in pixels, (n_filters, side, side)."""
-    from skimage.filters import gabor_kernel
-
-    kernels = [
-        gabor_kernel(frequency / 2**scale, theta=math.pi * turn / orientations)
-        for scale in range(scales)
-        for turn in range(orientations)
-    ]
-    margin = max(max(kernel.shape) for kernel in kernels) // 2
-    side = -(-(size + 2 * margin) // 16) * 16  # a multiple of 16 transforms fast
-    filters = np.empty((len(kernels), side, side), dtype=np.complex64)
-    for kernel, response in zip(kernels, filters, strict=True):
-        rows, columns = kernel.shape
-        centred = np.zeros((side, side), dtype=np.complex64)
-        centred[:rows, :columns] = kernel
-        response[:] = np.fft.fft2(np.roll(centred, (-(rows // 2), -(columns // 2)), axis=(0, 1)))
-    filters.flags.writeable = False  # every thread shares them
-    return margin, filters
 
 
 def _named(name: str) -> Descriptor:
