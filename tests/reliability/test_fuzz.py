@@ -229,6 +229,7 @@ def test_any_bytes_are_refused_as_a_shard_or_read_within_their_bounds(fuzz, layo
         except CacheError as error:
             return in_one_line(error)
         width = shard.n_features * shard.dtype.itemsize
+        assert 0 < shard.features_offset <= len(mutant) - len(shard.status) * width
         expected = b"".join(mutant[shard.features_offset + row * width :][:width] for row in rows.tolist())
         assert into.tobytes() == expected
         assert shard.keys.tobytes() in mutant
