@@ -169,6 +169,6 @@ def _judge(done: Run, work: Work, settings: Settings) -> None:
         raise ExtractionError(
             f"{len(done.failures)} of {len(done.table)} samples failed ({share:.1%}), more than "
             f"--max-error-rate {settings.max_error_rate:g}; the first is '{first.id}': {first.reason}. "
-            "All others are cached; repair the data or raise the rate.",
+            "What was computed is cached; repair the data or raise the rate.",
             run=done,
         )

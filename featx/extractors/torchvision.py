@@ -202,7 +202,7 @@ def _plan(
         crop=preprocessing.crop,
         classifier=_classifier(module),
         class_token=transformer,
-        prefix_tokens=lambda node: int(transformer and node.startswith("encoder.")),
+        prefix_tokens=lambda node: int(transformer and node.split(".")[0] == "encoder"),
         channels_last=lambda node: pattern is not None and re.match(pattern, node) is not None,
     )
 

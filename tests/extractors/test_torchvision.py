@@ -360,6 +360,11 @@ def test_tokens_of_a_transformer_give_the_class_token_by_default(pool, expected)
     assert (spec.pool, spec.n_features) == (expected, 768)
 
 
+def test_the_encoder_itself_gives_tokens_with_the_class_token_first():
+    (layer,) = _resolve(parse("vit_b_32:weights=none:size=32:layer=encoder")[0]).layers
+    assert (layer.layout, layer.pool, layer.prefix_tokens) == ("tokens", "cls", 1)
+
+
 def test_patches_before_the_class_token_joins_them_have_none():
     (layer,) = _resolve(parse("vit_b_32:weights=none:size=64:layer=permute")[0]).layers
     assert (layer.layout, layer.pool, layer.prefix_tokens, layer.n_features) == ("tokens", "avg", 0, 768)
