@@ -60,7 +60,7 @@ def list_cache(
             one.dtype,
             one.n_shards,
             size_text(one.size_bytes),
-            _date(one.last_published),
+            time.strftime("%Y-%m-%d %H:%M", time.localtime(one.last_published)) if one.last_published else "",
         ]
         for one in found
     ]
@@ -221,10 +221,3 @@ def export_cache(
         f"wrote {rows} x {n_features} features to {out}"
         + (f"; {counted(failed, 'sample')} failed" if failed else ""),
     )
-
-
-def _date(seconds: float | None) -> str:
-    try:
-        return "" if seconds is None else time.strftime("%Y-%m-%d %H:%M", time.localtime(seconds))
-    except (OverflowError, ValueError, OSError):  # a file's time may be any number
-        return f"{seconds:.0f}"

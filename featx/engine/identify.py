@@ -143,13 +143,8 @@ def _remembered(hint: dict[str, Any] | None) -> ExtractorSpec | None:
             return None
         spec = _spec(hint["spec"])
         return spec if fingerprint_of(spec.identity) == spec.fingerprint else None
-    except (
-        KeyError,
-        TypeError,
-        ValueError,
-        RecursionError,
-    ):  # whoever writes to the cache may have written it
-        return None
+    except (KeyError, TypeError, ValueError, RecursionError):
+        return None  # whoever may write to the cache may have written anything
 
 
 @functools.lru_cache(maxsize=256)
