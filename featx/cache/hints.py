@@ -9,6 +9,7 @@ import sqlite3
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from stat import S_ISREG
 from types import TracebackType
 from typing import Any, Self, TypeVar
 
@@ -259,11 +260,20 @@ def _refuse_traps(path: Path) -> None:
     if path.is_symlink():
         raise sqlite3.DatabaseError("it is a link")
     try:
-        with path.with_name(f"{path.name}-journal").open("rb") as journal:
-            journal.seek(-len(_JOURNAL_END), os.SEEK_END)
-            end = journal.read()
-    except OSError:  # there is none, or none of that size
+        # O_NONBLOCK: a FIFO under the journal's name must not hang the reader.
+        descriptor = os.open(
+            path.with_name(f"{path.name}-journal"), os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC
+        )
+    except OSError:  # there is none
         return
+    with os.fdopen(descriptor, "rb") as journal:
+        state = os.fstat(descriptor)
+        if not S_ISREG(state.st_mode):
+            raise sqlite3.DatabaseError("its journal is no file; delete both")
+        if state.st_size < len(_JOURNAL_END):
+            return
+        journal.seek(-len(_JOURNAL_END), os.SEEK_END)
+        end = journal.read()
     if end == _JOURNAL_END:
         raise sqlite3.DatabaseError("its journal names another file; delete both")
 

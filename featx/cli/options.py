@@ -196,8 +196,9 @@ def check_out(out: Path | None, *, begins: bytes) -> None:
     """
     if out is None:
         return
-    if out.is_dir():
-        raise UsageError(f"cannot write '{out}': it is a folder. Name a file in it.")
+    if out.exists() and not out.is_file():
+        what = "it is a folder. Name a file in it" if out.is_dir() else "it is no regular file. Name another"
+        raise UsageError(f"cannot write '{out}': {what}.")
     folder = out.absolute().parent
     if not folder.is_dir():
         raise UsageError(f"cannot write '{out}': there is no folder '{folder}'. Make it first.")

@@ -68,7 +68,7 @@ class Writer:
         try:
             self._finish()
         except (KeyboardInterrupt, SystemExit):
-            # What is on its way to the disk is finished first; whoever asks a second time does not wait.
+            # What is on its way to the disk is finished first; whoever goes on asking does not wait.
             self._finish()
             raise
 

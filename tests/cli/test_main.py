@@ -235,6 +235,13 @@ def test_a_file_of_another_kind_is_never_replaced(command, text, photos, tmp_pat
             assert (tmp_path / other).read_bytes() == before
 
 
+def test_what_is_no_file_is_not_written_to(text, photos, tmp_path):
+    os.mkfifo(tmp_path / "fifo")
+    for name, what in (("fifo", "no regular file"), ("photos", "a folder")):
+        with pytest.raises(UsageError, match=f"cannot write '{name}': it is {what}"):
+            text("extract", photos, "-x", "pixels", "--export", name)
+
+
 def test_a_folder_that_cannot_be_written_to_is_refused_before_any_work(text, photos, tmp_path):
     with pytest.raises(UsageError, match=r"cannot write '/proc/m\.featx'"):
         text("fit", photos, "-x", "pixels", "--out", "/proc/m.featx")

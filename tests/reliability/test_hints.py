@@ -131,6 +131,7 @@ HARMS = {
     "garbage in the middle": with_garbage_in_the_middle,
     "a page of zeros": with_a_page_of_zeros,
     "a journal of garbage": lambda hints: hints.with_name("hints.sqlite-journal").write_bytes(garbage(9000)),
+    "a FIFO for a journal": lambda hints: os.mkfifo(hints.with_name("hints.sqlite-journal")),
     "a folder": lambda hints: (hints.unlink(), hints.mkdir()),
     "a link to nowhere": lambda hints: (hints.unlink(), hints.symlink_to("nowhere/at/all")),
     "each digest at its neighbour": with_each_digest_at_its_neighbour,

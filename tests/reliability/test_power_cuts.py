@@ -91,12 +91,14 @@ def extract(folder, cache):
     return done
 
 
-def cut_at_each_call(work, start, tmp_path, check):
+def cut_at_each_call(work, start, tmp_path, folder, check):
     """Run `work` on copies of a cache: once whole, then cut after each of its calls; return how many these are."""
     with pytest.MonkeyPatch.context() as patch:
         machine = Machine(patch)
         shutil.copytree(start, tmp_path / "whole")
         work(tmp_path / "whole")
+    machine.lose()
+    assert extract(folder, tmp_path / "whole").extracted == 0  # what was reported as done is durable
     n_calls = len(machine.calls)
     for number in range(n_calls):
         for lost in (False, True):
@@ -123,7 +125,9 @@ def test_a_run_cut_at_any_call_serves_no_wrong_row_and_can_be_resumed(tmp_path, 
         assert extract(folder, cache).cached in (0, 3, 6, 8)
         assert extract(folder, cache).extracted == 0
 
-    n_calls = cut_at_each_call(lambda cache: extract(folder, cache), tmp_path / "start", tmp_path, check)
+    n_calls = cut_at_each_call(
+        lambda cache: extract(folder, cache), tmp_path / "start", tmp_path, folder, check
+    )
     assert n_calls > 20
 
 
@@ -136,4 +140,4 @@ def test_a_merge_cut_at_any_call_loses_no_row(tmp_path, folder, monkeypatch):
         prune(cache)
         assert extract(folder, cache).extracted == 0
 
-    assert cut_at_each_call(prune, tmp_path / "start", tmp_path, check) > 8
+    assert cut_at_each_call(prune, tmp_path / "start", tmp_path, folder, check) > 8
