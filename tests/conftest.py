@@ -8,6 +8,11 @@ import pytest
 from PIL import Image
 
 
+def pytest_collection_modifyitems(items):
+    """Run the fuzz tests first: they fork, and a process that has used threads of OpenMP may hang in its children."""
+    items.sort(key=lambda item: item.path.name != "test_fuzz.py")
+
+
 @pytest.fixture(scope="session")
 def assets() -> Path:
     """Return the folder of real weights and photos, or skip."""
