@@ -10,12 +10,10 @@ from typing import Any, Unpack
 import numpy as np
 
 from featx.engine import Progress, SettingsKeywords, read_extractors
-from featx.errors import UsageError
 from featx.evaluation import check_labels, cross_validate, load_head, search
 from featx.features import extract
 from featx.model import Model
-from featx.samples import read_samples
-from featx.samples.manifest import likely_column
+from featx.samples import read_labelled
 
 __all__ = ["fit"]
 
@@ -76,21 +74,8 @@ def fit(
     FeatxError
         Whatever `featx.extract` raises.
     """
-    table = read_samples(samples, labels=labels, groups=groups)
+    table, n_unlabelled = read_labelled(samples, labels=labels, groups=groups)
     recipe = load_head(head, class_weight=class_weight, random_state=random_state)
-    labelled = table.labelled
-    if not labelled.any():
-        likely = likely_column(table.columns, "label")
-        way = (
-            "a manifest with a column 'label'"
-            if likely is None
-            else f"rename the column {likely!r} to 'label'"
-        )
-        raise UsageError(
-            f"fit: the samples have no labels. Use a folder of class folders, {way}, or pass labels."
-        )
-    if not labelled.all():
-        table = table.take(labelled)
     assert table.y is not None
     protocol: dict[str, Any] = {"cv": cv, "random_state": random_state}
     check_labels(table.y, recipe, groups=table.groups, splits=table.splits, **protocol)
@@ -109,8 +94,8 @@ def fit(
     evaluation = cross_validate(features.X, features.y, recipe, **shared)
     found = search(features.X, features.y, recipe, **shared)
     notes = list(dict.fromkeys([*evaluation.notes, *found.notes]))
-    if not labelled.all():
-        notes.append(f"{int((~labelled).sum())} samples have no label and were left out.")
+    if n_unlabelled:
+        notes.append(f"{n_unlabelled} samples have no label and were left out.")
     record = {
         "created": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
         "task": recipe.task,

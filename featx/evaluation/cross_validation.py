@@ -155,8 +155,9 @@ def cross_validate(
     folds = _outer_folds(labels, head, cv=cv, groups=together, splits=splits, random_state=random_state)
     notes = [] if splits is None else _split_notes(folds[0], labels, together, head.task)
     choices = grid_search.choose(features, labels, head, folds, n_jobs=n_jobs, progress=progress)
-    predicted, kept = grid_search.fit_and_predict(features, labels, head, folds, choices, n_jobs=n_jobs)
-    notes += grid_search.notes(head, choices, kept)
+    told = grid_search.fit_and_predict(features, labels, [head] * len(folds), folds, choices, n_jobs=n_jobs)
+    predicted = [answer.predicted for answer in told]
+    notes += grid_search.notes(head, choices, [answer.log for answer in told])
 
     fold_of_row = np.full(len(labels), -1)
     answers = np.empty(len(labels), dtype=np.result_type(*predicted))

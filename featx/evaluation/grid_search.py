@@ -6,6 +6,7 @@ process where they are raised, which GridSearchCV loses when ``n_jobs`` is above
 """
 
 import itertools
+import time
 import warnings
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -24,7 +25,7 @@ from featx.errors import UsageError
 from featx.evaluation.folds import Fold
 from featx.evaluation.heads import Head
 
-__all__ = ["Choice", "FitLog", "choose", "fit", "fit_and_predict", "notes"]
+__all__ = ["Answer", "Choice", "FitLog", "choose", "fit", "fit_and_predict", "notes"]
 
 
 @dataclass(frozen=True)
@@ -55,6 +56,33 @@ class Choice:
     score: float | None
     at_edge: dict[str, Any]
     logs: list[FitLog]
+
+
+@dataclass(frozen=True, eq=False)
+class Answer:
+    """What a head, fitted on the training rows of a fold, says of the rows it tests.
+
+    Attributes
+    ----------
+    predicted : array of shape (n_test,)
+    classes : array of shape (n_classes,) or None
+        The classes it was fitted on; None for regression.
+    scores : float array of shape (n_test, n_classes) or None
+        Probabilities by class or, where the head has none, its decision function (for two classes the
+        negative of it stands in the first column); None where it has neither.
+    are_probabilities : bool
+    fit_seconds, predict_seconds : float
+        Wall-clock time of one process on one BLAS thread; the scores are not in it.
+    log : FitLog
+    """
+
+    predicted: Any
+    classes: NDArray[Any] | None
+    scores: NDArray[Any] | None
+    are_probabilities: bool
+    fit_seconds: float
+    predict_seconds: float
+    log: FitLog
 
 
 def choose(
@@ -119,32 +147,34 @@ def fit(
     UsageError
         When it cannot be fitted.
     """
-    estimator, _, log = _fit(head.pipeline, params, X, y, rows, rows[:0])
+    estimator, _, log, _ = _fit(head.pipeline, params, X, y, rows, rows[:0])
     return estimator, _checked(log, head, params)
 
 
 def fit_and_predict(
     X: NDArray[Any],
     y: NDArray[Any],
-    head: Head,
+    heads: Sequence[Head],
     folds: Sequence[Fold],
     choices: Sequence[Choice],
     *,
     n_jobs: int | None,
-) -> tuple[list[NDArray[Any]], list[FitLog]]:
-    """Return the predictions of each fold's test rows, by the head fitted on its training rows, and the logs.
+) -> list[Answer]:
+    """Return what the head of each fold, fitted on its training rows as chosen, says of its test rows.
 
     Raises
     ------
     UsageError
-        When the head cannot be fitted.
+        When a head cannot be fitted.
     """
-    outcomes = Parallel(n_jobs=n_jobs)(
-        delayed(_predictions)(head.pipeline, choice.params, X, y, fold.train, fold.test)
-        for fold, choice in zip(folds, choices, strict=True)
+    rounds = list(zip(heads, folds, choices, strict=True))
+    answers = Parallel(n_jobs=n_jobs)(
+        delayed(_answer)(head.pipeline, choice.params, X, y, fold.train, fold.test)
+        for head, fold, choice in rounds
     )
-    logs = [_checked(log, head, choice.params) for (_, log), choice in zip(outcomes, choices, strict=True)]
-    return [predicted for predicted, _ in outcomes], logs
+    for answer, (head, _, choice) in zip(answers, rounds, strict=True):
+        _checked(answer.log, head, choice.params)
+    return list(answers)
 
 
 def notes(head: Head, choices: Sequence[Choice], kept: Sequence[FitLog]) -> list[str]:
@@ -179,24 +209,51 @@ def _predictions(
     another cost up to twenty times the work, and their sums would depend on ``n_jobs``.
     """
     with threadpool_limits(limits=1):
-        return _fit(pipeline, params, X, y, train, test)[1:]
+        _, predicted, log, _ = _fit(pipeline, params, X, y, train, test)
+    return predicted, log
+
+
+def _answer(pipeline: Any, params: Mapping[str, Any], X: Any, y: Any, train: Any, test: Any) -> Answer:
+    """Fit and answer in a worker, as `_predictions` does."""
+    with threadpool_limits(limits=1):
+        estimator, predicted, log, seconds = _fit(pipeline, params, X, y, train, test)
+        scores, are_probabilities = (
+            _class_scores(estimator, X[test]) if log.failure is None else (None, False)
+        )
+    classes = getattr(estimator, "classes_", None)
+    return Answer(predicted, classes, scores, are_probabilities, *seconds, log)
+
+
+def _class_scores(estimator: Any, tested: NDArray[Any]) -> tuple[NDArray[Any] | None, bool]:
+    if not hasattr(estimator, "classes_"):
+        return None, False
+    if hasattr(estimator, "predict_proba"):
+        return estimator.predict_proba(tested), True
+    if hasattr(estimator, "decision_function"):
+        decision = estimator.decision_function(tested)
+        return np.stack([-decision, decision], axis=1) if decision.ndim == 1 else decision, False
+    return None, False
 
 
 def _fit(
     pipeline: Any, params: Mapping[str, Any], X: Any, y: Any, train: Any, test: Any
-) -> tuple[Any, NDArray[Any] | None, FitLog]:
+) -> tuple[Any, NDArray[Any] | None, FitLog, tuple[float, float]]:
+    """Return the fitted estimator, its predictions, its log, and the seconds that fitting and predicting took."""
     estimator = clone(pipeline).set_params(**clone(params, safe=False))
     predicted, failure = None, None
+    started = fitted = time.perf_counter()
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always", ConvergenceWarning)
         try:
             estimator.fit(X[train], y[train])
+            fitted = time.perf_counter()
             if len(test):
                 predicted = estimator.predict(X[test])
         except ValueError as error:
             failure = _first_line(error)
+    seconds = (fitted - started, time.perf_counter() - fitted)
     warned = frozenset((warning.category.__name__, _first_line(warning.message)) for warning in caught)
-    return estimator, predicted, FitLog(warned, failure)
+    return estimator, predicted, FitLog(warned, failure), seconds
 
 
 def _first_line(message: Warning | Exception | str) -> str:

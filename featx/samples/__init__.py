@@ -10,7 +10,7 @@ from featx.samples.decode import (
     decoder_versions,
     pillow_warnings_ignored,
 )
-from featx.samples.read import read_samples
+from featx.samples.read import read_labelled, read_samples
 from featx.samples.table import RawSample, SampleTable, key_of
 
 __all__ = [
@@ -25,5 +25,6 @@ __all__ = [
     "decoder_versions",
     "key_of",
     "pillow_warnings_ignored",
+    "read_labelled",
     "read_samples",
 ]

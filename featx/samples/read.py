@@ -12,11 +12,11 @@ import pyarrow as pa
 from featx.errors import UsageError
 from featx.samples.folder import IMAGE_EXTENSIONS, read_folder
 from featx.samples.labels import arrow_array, label_column, name_column
-from featx.samples.manifest import MANIFEST_EXTENSIONS, read_manifest, table_from_columns
+from featx.samples.manifest import MANIFEST_EXTENSIONS, likely_column, read_manifest, table_from_columns
 from featx.samples.memory import is_instance_of, read_memory
 from featx.samples.table import SampleTable
 
-__all__ = ["read_samples"]
+__all__ = ["read_labelled", "read_samples"]
 
 
 def read_samples(data: Any, *, labels: Any = None, groups: Any = None) -> SampleTable:
@@ -62,6 +62,41 @@ def read_samples(data: Any, *, labels: Any = None, groups: Any = None) -> Sample
     if groups is not None:
         table = replace(table, group_column=name_column(_fitting(groups, table, "groups"), what="groups"))
     return table
+
+
+def read_labelled(data: Any, *, labels: Any = None, groups: Any = None) -> tuple[SampleTable, int]:
+    """Describe data as samples that all have a label.
+
+    Parameters
+    ----------
+    data, labels, groups
+        As for `read_samples`.
+
+    Returns
+    -------
+    samples : SampleTable
+        Without those that have no label.
+    n_unlabelled : int
+        How many these are.
+
+    Raises
+    ------
+    UsageError, SampleIOError
+        As for `read_samples`, and if no sample has a label.
+    """
+    table = read_samples(data, labels=labels, groups=groups)
+    labelled = table.labelled
+    if labelled.all():
+        return table, 0
+    if not labelled.any():
+        likely = likely_column(table.columns, "label")
+        way = (
+            "a manifest with a column 'label'"
+            if likely is None
+            else f"rename the column {likely!r} to 'label'"
+        )
+        raise UsageError(f"the samples have no labels. Use a folder of class folders, {way}, or pass labels.")
+    return table.take(labelled), int((~labelled).sum())
 
 
 def _fitting(values: Any, table: SampleTable, what: str) -> pa.Array:

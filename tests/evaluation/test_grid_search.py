@@ -7,8 +7,8 @@ from sklearn.svm import SVC
 from threadpoolctl import threadpool_limits
 
 from featx.errors import UsageError
-from featx.evaluation.folds import whole_fold
-from featx.evaluation.grid_search import choose, fit, fit_and_predict, notes
+from featx.evaluation.folds import make_folds, whole_fold
+from featx.evaluation.grid_search import Choice, choose, fit, fit_and_predict, notes
 from featx.evaluation.heads import Head, load_head
 
 
@@ -115,7 +115,42 @@ def test_when_no_candidate_can_be_fitted_that_is_an_error():
     (choice,) = choose(X, y, head, folds, n_jobs=None)
     choice.params["n_neighbors"] = 99
     with pytest.raises(UsageError, match="'head' cannot be fitted with n_neighbors=99: Expected n_neighbors"):
-        fit_and_predict(X, y, head, folds, [choice], n_jobs=None)
+        fit_and_predict(X, y, [head], folds, [choice], n_jobs=None)
+
+
+@pytest.mark.parametrize(
+    ("name", "n_classes", "are_probabilities"),
+    [("logreg", 3, True), ("svm", 3, False), ("svm", 2, False), ("ridge", 2, False), ("knn", 2, True)],
+)
+def test_an_answer_has_a_score_for_every_class_that_agrees_with_its_prediction(
+    name, n_classes, are_probabilities
+):
+    X, y = noisy_classes()
+    X, y = X[y < n_classes], np.array(["a", "b", "c"])[y[y < n_classes]]
+    head = load_head(name)
+    folds = make_folds(y, task="classification", cv=3, groups=None, search=False, random_state=0)
+    params = {} if name == "knn" else head.candidates[0]
+    chosen = [Choice(params, None, {}, [])] * 3
+    for answer, fold in zip(
+        fit_and_predict(X, y, [head] * 3, folds, chosen, n_jobs=None), folds, strict=True
+    ):
+        assert answer.are_probabilities is are_probabilities
+        assert answer.scores.shape == (len(fold.test), n_classes)
+        if are_probabilities:
+            np.testing.assert_allclose(answer.scores.sum(axis=1), 1)
+        np.testing.assert_array_equal(answer.classes[answer.scores.argmax(axis=1)], answer.predicted)
+        assert answer.fit_seconds > 0
+        assert answer.predict_seconds > 0
+
+
+def test_regression_has_no_class_scores():
+    X, _ = noisy_classes()
+    head = load_head("ridge_regression")
+    folds = make_folds(X[:, 0], task="regression", cv=3, groups=None, search=False, random_state=0)
+    chosen = [Choice({}, None, {}, [])] * 3
+    answer = fit_and_predict(X, X[:, 0], [head] * 3, folds, chosen, n_jobs=None)[0]
+    assert answer.classes is None
+    assert answer.scores is None
 
 
 def test_a_head_without_a_grid_is_not_searched():
