@@ -7,6 +7,7 @@ from typing import Annotated, Any
 import typer
 
 from featx.cli import options
+from featx.cli.run_options import Device, Precision
 from featx.cli.show import Screen, columns, counted, size_text
 from featx.errors import CacheError, UsageError
 
@@ -184,8 +185,8 @@ def export_cache(
     out: Annotated[
         Path, typer.Option("--out", metavar="F.h5", help="The file to write.", show_default=False)
     ],
-    device: options.Device = "auto",
-    precision: options.Precision = "auto",
+    device: Device = "auto",
+    precision: Precision = "auto",
     cache: options.CacheDirectory = None,
     as_json: options.Json = False,
     verbose: options.Verbose = 0,

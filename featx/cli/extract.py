@@ -8,15 +8,17 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from featx.cli import options
+from featx.cli.run_options import takes_settings
 from featx.cli.show import Screen, counted, printable_line, size_text
 from featx.errors import ExtractionError
 
 if TYPE_CHECKING:
-    from featx.engine import Outcome, Run
+    from featx.engine import Outcome, Run, Settings
 
 __all__ = ["extract", "run_values", "telling_failures"]
 
 
+@takes_settings
 def extract(
     data: options.Data,
     extractors: options.Extractors,
@@ -29,14 +31,8 @@ def extract(
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Only say how many, how large and about how long.")
     ] = False,
-    device: options.Device = "auto",
-    runtime: options.Runtime = "auto",
-    precision: options.Precision = "auto",
-    batch_size: options.BatchSize = None,
-    workers: options.Workers = None,
-    on_error: options.OnErrorOption = "record",
-    max_error_rate: options.MaxErrorRate = 0.01,
-    stall_seconds: options.StallSeconds = 300.0,
+    *,
+    settings: "Settings",
     cache: options.CacheDirectory = None,
     as_json: options.Json = False,
     verbose: options.Verbose = 0,
@@ -50,25 +46,15 @@ def extract(
     if export is not None:
         options.one_extractor(extractors)
         options.check_out(export, begins=b"\x89HDF")
-    from featx.engine import Settings, estimate, read_extractors, run
+    from featx.engine import estimate, read_extractors, run
     from featx.samples import read_samples
 
-    chosen = Settings(
-        device=device,
-        runtime=runtime,
-        precision=precision,
-        batch_size=batch_size,
-        workers=workers,
-        on_error=on_error,
-        max_error_rate=max_error_rate,
-        stall_seconds=stall_seconds,
-    )
     # A part of one -x may be a part of another: it is computed once, like everything else.
     asked = list(dict.fromkeys(part for text in extractors for part in read_extractors(text)))
     table = read_samples(data)
     directory = options.cache_directory(cache)
     if dry_run:
-        planned = estimate(table, asked, cache=directory, settings=chosen)
+        planned = estimate(table, asked, cache=directory, settings=settings)
         parts: list[dict[str, Any]] = [
             {
                 "extractor": task.spec.text,
@@ -98,7 +84,7 @@ def extract(
         )
         return
     with telling_failures(screen), screen.progress() as progress:
-        done = run(table, asked, cache=directory, settings=chosen, progress=progress)
+        done = run(table, asked, cache=directory, settings=settings, progress=progress)
     screen.left_out((failure.id, failure.reason) for failure in done.failures)
     values = run_values(done)
     lines = [

@@ -8,10 +8,12 @@ import typer
 
 from featx.cli import options
 from featx.cli.extract import telling_failures
+from featx.cli.run_options import takes_settings
 from featx.cli.show import Screen, columns, counted
 from featx.errors import ModelError
 
 if TYPE_CHECKING:
+    from featx.engine import Settings
     from featx.model import Model
     from featx.samples import SampleTable
 
@@ -20,6 +22,7 @@ __all__ = ["fit"]
 _CLASSES_NAMED = 5
 
 
+@takes_settings
 def fit(
     data: options.Data,
     extractors: options.Extractors,
@@ -44,14 +47,8 @@ def fit(
     jobs: Annotated[
         int, typer.Option("--jobs", help="Processes of the search, at most one per core; -1 for that.")
     ] = -1,
-    device: options.Device = "auto",
-    runtime: options.Runtime = "auto",
-    precision: options.Precision = "auto",
-    batch_size: options.BatchSize = None,
-    workers: options.Workers = None,
-    on_error: options.OnErrorOption = "record",
-    max_error_rate: options.MaxErrorRate = 0.01,
-    stall_seconds: options.StallSeconds = 300.0,
+    *,
+    settings: "Settings",
     cache: options.CacheDirectory = None,
     as_json: options.Json = False,
     verbose: options.Verbose = 0,
@@ -65,19 +62,8 @@ def fit(
     options.check_out(out, begins=b"PK")
     n_jobs = options.processes(jobs)
     from featx import fitting
-    from featx.engine import Settings
     from featx.samples import read_samples
 
-    chosen = Settings(
-        device=device,
-        runtime=runtime,
-        precision=precision,
-        batch_size=batch_size,
-        workers=workers,
-        on_error=on_error,
-        max_error_rate=max_error_rate,
-        stall_seconds=stall_seconds,
-    )
     extractor, directory = options.one_extractor(extractors), options.cache_directory(cache)
     table = read_samples(data)
     screen.remark(*_understood(table))
@@ -92,7 +78,7 @@ def fit(
             random_state=random_state,
             n_jobs=n_jobs,
             progress=progress,
-            **vars(chosen),
+            **vars(settings),
         )
     record = fitted.record
     screen.left_out((failure["id"], failure["reason"]) for failure in record["failed"])

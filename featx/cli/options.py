@@ -3,7 +3,7 @@
 import os
 import tempfile
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated
 
 import typer
 
@@ -11,21 +11,12 @@ from featx.errors import UsageError
 
 __all__ = [
     "COMMON",
-    "BatchSize",
     "CacheDirectory",
     "Data",
-    "Device",
     "Extractors",
     "Json",
-    "MaxErrorRate",
-    "ModelPrecision",
-    "OnErrorOption",
-    "Precision",
     "Quiet",
-    "Runtime",
-    "StallSeconds",
     "Verbose",
-    "Workers",
     "cache_directory",
     "check_out",
     "existing_cache",
@@ -34,7 +25,6 @@ __all__ = [
     "processes",
 ]
 
-_RUN = "How the run goes about its work"
 COMMON = "Common to all commands"
 
 Data = Annotated[
@@ -75,71 +65,6 @@ CacheDirectory = Annotated[
         help="Where vectors are kept. Default: $FEATX_CACHE, else ./cache.",
         rich_help_panel=COMMON,
         show_default=False,
-    ),
-]
-Device = Annotated[
-    str, typer.Option("--device", help="auto, cpu, mps, cuda or cuda:N.", rich_help_panel=_RUN)
-]
-Runtime = Annotated[
-    Literal["auto", "torch"], typer.Option("--runtime", help="What runs backbones.", rich_help_panel=_RUN)
-]
-_Precision = Literal["auto", "float32", "float16", "bfloat16"]
-Precision = Annotated[
-    _Precision,
-    typer.Option(
-        "--precision",
-        help="Number format of the forward pass. auto: float16 on CUDA, bfloat16 on a CPU with AMX, else float32.",
-        rich_help_panel=_RUN,
-    ),
-]
-ModelPrecision = Annotated[
-    _Precision,
-    typer.Option(
-        "--precision",
-        help="auto or the model's own, which is the same: a model is applied in no other precision.",
-        rich_help_panel=_RUN,
-    ),
-]
-BatchSize = Annotated[
-    int | None,
-    typer.Option(
-        "--batch-size",
-        help="Images in one forward pass. Default: 32, on CUDA 128.",
-        rich_help_panel=_RUN,
-        show_default=False,
-    ),
-]
-Workers = Annotated[
-    int | None,
-    typer.Option(
-        "--workers",
-        help="Threads that read and decode. Default: one per core.",
-        rich_help_panel=_RUN,
-        show_default=False,
-    ),
-]
-OnErrorOption = Annotated[
-    Literal["raise", "record"],
-    typer.Option(
-        "--on-error",
-        help="record: leave samples that fail out and say why; raise: stop at the first.",
-        rich_help_panel=_RUN,
-    ),
-]
-MaxErrorRate = Annotated[
-    float,
-    typer.Option(
-        "--max-error-rate",
-        help="Exit 1 where a larger share failed: of 100 samples or more, or all of fewer. 0 for any, 1 for never.",
-        rich_help_panel=_RUN,
-    ),
-]
-StallSeconds = Annotated[
-    float,
-    typer.Option(
-        "--stall-seconds",
-        help="End the run where reading a sample, a forward pass, or writing a shard takes longer.",
-        rich_help_panel=_RUN,
     ),
 ]
 

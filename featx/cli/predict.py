@@ -13,15 +13,18 @@ import typer
 
 from featx.cli import options
 from featx.cli.extract import telling_failures
+from featx.cli.run_options import takes_settings
 from featx.cli.show import Screen, columns, counted, printable_line
 
 if TYPE_CHECKING:
+    from featx.engine import Settings
     from featx.model import Model
     from featx.predictions import Predictions
 
 __all__ = ["predict"]
 
 
+@takes_settings
 def predict(
     model: Annotated[
         Path, typer.Argument(metavar="M.featx", help="Saved by 'featx fit --out'.", show_default=False)
@@ -42,14 +45,8 @@ def predict(
             show_default=False,
         ),
     ] = None,
-    device: options.Device = "auto",
-    runtime: options.Runtime = "auto",
-    precision: options.ModelPrecision = "auto",
-    batch_size: options.BatchSize = None,
-    workers: options.Workers = None,
-    on_error: options.OnErrorOption = "record",
-    max_error_rate: options.MaxErrorRate = 0.01,
-    stall_seconds: options.StallSeconds = 300.0,
+    *,
+    settings: "Settings",
     cache: options.CacheDirectory = None,
     as_json: options.Json = False,
     verbose: options.Verbose = 0,
@@ -62,19 +59,8 @@ def predict(
     screen = Screen(as_json=as_json, quiet=quiet, verbose=verbose)
     options.check_out(out, begins=b"id,prediction")
     directory = options.cache_directory(cache)
-    from featx.engine import Settings
     from featx.model import load
 
-    chosen = Settings(
-        device=device,
-        runtime=runtime,
-        precision=precision,
-        batch_size=batch_size,
-        workers=workers,
-        on_error=on_error,
-        max_error_rate=max_error_rate,
-        stall_seconds=stall_seconds,
-    )
     fitted = load(model, extractors=options.one_extractor(extractor) if extractor else None)
     with telling_failures(screen), screen.progress() as progress:
         parts, failures = fitted.predict_stream(
@@ -82,7 +68,7 @@ def predict(
             probabilities=proba,
             cache=directory,
             progress=progress,
-            **vars(chosen),
+            **vars(settings),
         )
     rows: list[dict[str, Any]] = []
     truth: list[Any] = []

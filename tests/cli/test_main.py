@@ -1,13 +1,15 @@
+import inspect
 import json
 import os
 import subprocess
 import sys
+from dataclasses import fields
 from typing import get_args
 
 import pytest
 
-from featx.cli import options
-from featx.engine import OnError
+from featx.cli.extract import extract
+from featx.engine import OnError, Settings
 from featx.engine.runtime import PrecisionChoice, RuntimeChoice
 from featx.errors import ExtractionError, UsageError
 
@@ -45,9 +47,16 @@ def test_every_command_that_extracts_takes_the_options_of_a_run(words, text):
 
 
 def test_the_choices_of_the_command_line_are_those_of_the_engine():
-    pairs = [(options.Runtime, RuntimeChoice), (options.Precision, PrecisionChoice)]
-    for option, choice in [*pairs, (options.OnErrorOption, OnError)]:
-        assert get_args(get_args(option)[0]) == get_args(choice)
+    taken = inspect.signature(extract).parameters
+    for name, choice in [("runtime", RuntimeChoice), ("precision", PrecisionChoice), ("on_error", OnError)]:
+        assert get_args(get_args(taken[name].annotation)[0]) == get_args(choice)
+
+
+def test_the_options_of_a_run_are_the_fields_of_its_settings_with_their_defaults():
+    taken = inspect.signature(extract).parameters
+    for field in fields(Settings):
+        expected = "record" if field.name == "on_error" else field.default
+        assert taken[field.name].default == expected
 
 
 def test_help_and_version_load_nothing_heavy():
