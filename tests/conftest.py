@@ -10,7 +10,7 @@ from PIL import Image
 
 def pytest_collection_modifyitems(items):
     """Run the fuzz tests first: they fork, and a process that has used threads of OpenMP may hang in its children."""
-    items.sort(key=lambda item: item.path.name != "test_fuzz.py")
+    items.sort(key=lambda item: item.path.parent.name != "fuzz")
 
 
 @pytest.fixture(scope="session")
