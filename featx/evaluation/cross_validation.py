@@ -28,7 +28,7 @@ class Evaluation:
     primary : str
         The metric that the search used and that a summary should show: ``"accuracy"`` or ``"r2"``.
     metrics : dict of str to MetricScores
-        ``accuracy, balanced_accuracy, f1_macro``, or ``r2, rmse, mae``.
+        ``accuracy, balanced_accuracy, f1_macro``, or ``r2, neg_root_mean_squared_error, neg_mean_absolute_error``.
     baseline : dict of str to MetricScores
         The same for always answering the most frequent class, or the mean, of the training rows.
     classes : list

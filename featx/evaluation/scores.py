@@ -48,7 +48,7 @@ def scores_by_metric(
     y : array of shape (n_samples,)
         True labels.
     task : {"classification", "regression"}
-        Gives ``accuracy, balanced_accuracy, f1_macro``, or ``r2, rmse, mae``.
+        Gives ``accuracy, balanced_accuracy, f1_macro``, or ``r2, neg_root_mean_squared_error, neg_mean_absolute_error``.
     folds : sequence of Fold
         Which rows each fold tested.
     predicted : sequence of array
@@ -82,7 +82,7 @@ def scores_by_class(y: NDArray[Any], predicted: NDArray[Any], classes: NDArray[A
 
 
 def score_predictions(y: NDArray[Any], predicted: NDArray[Any], *, task: Task) -> dict[str, float]:
-    """Return the task's metrics of some predictions: accuracy and its kin, or R2 and the errors."""
+    """Return the task's metrics of some predictions, by scikit-learn's scorer names: greater is better."""
     score = _classification_scores if task == "classification" else _regression_scores
     return {name: float(value) for name, value in score(y, predicted).items()}
 
@@ -102,6 +102,6 @@ def _classification_scores(y: NDArray[Any], predicted: NDArray[Any]) -> Mapping[
 def _regression_scores(y: NDArray[Any], predicted: NDArray[Any]) -> Mapping[str, float]:
     return {
         "r2": r2_score(y, predicted),
-        "rmse": root_mean_squared_error(y, predicted),
-        "mae": mean_absolute_error(y, predicted),
+        "neg_root_mean_squared_error": -root_mean_squared_error(y, predicted),
+        "neg_mean_absolute_error": -mean_absolute_error(y, predicted),
     }

@@ -174,7 +174,7 @@ def test_numeric_labels_are_fitted_and_scored_as_numbers(command, photos, tmp_pa
     assert done["cv"]["r2"]["mean"] > 0.9
     assert done["classes"] == []
     predicted = command("predict", "r.featx", "m.csv")
-    assert predicted["scores"]["rmse"] < 0.5
+    assert predicted["scores"]["neg_root_mean_squared_error"] > -0.5
     assert isinstance(predicted["predictions"][0]["label"], float)
 
 

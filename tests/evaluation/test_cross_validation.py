@@ -156,10 +156,12 @@ def test_numeric_labels_are_cross_validated_by_r2():
     X = rng.normal(size=(100, 10))
     y = X @ rng.normal(size=10) + 0.1 * rng.normal(size=100)
     evaluation = cross_validate(X, y, load_head("ridge_regression"))
-    assert set(evaluation.metrics) == {"r2", "rmse", "mae"}
+    assert set(evaluation.metrics) == {"r2", "neg_root_mean_squared_error", "neg_mean_absolute_error"}
     assert evaluation.primary == "r2"
     assert re.fullmatch(
-        r"Evaluation\(regression, 5 folds: r2 0\.\d{3}, rmse \d\.\d{3}, mae \d\.\d{3}\)", repr(evaluation)
+        r"Evaluation\(regression, 5 folds: r2 0\.\d{3}, neg_root_mean_squared_error -\d\.\d{3},"
+        r" neg_mean_absolute_error -\d\.\d{3}\)",
+        repr(evaluation),
     )
     assert evaluation.metrics["r2"].mean > 0.9
     assert evaluation.baseline["r2"].mean < 0.05

@@ -32,8 +32,8 @@ def test_balanced_accuracy_is_scikit_learns_even_where_a_fold_lacks_a_class():
 def test_regression_metrics_by_hand():
     y = np.array([0.0, 2.0, 4.0])
     scores = scores_by_metric(y, "regression", [fold([], [0, 1, 2])], [np.array([0.0, 2.0, 1.0])])
-    assert scores["mae"].mean == pytest.approx(1.0)
-    assert scores["rmse"].mean == pytest.approx(3**0.5)
+    assert scores["neg_mean_absolute_error"].mean == pytest.approx(-1.0)
+    assert scores["neg_root_mean_squared_error"].mean == pytest.approx(-(3**0.5))
     assert scores["r2"].mean == pytest.approx(1 - 9 / 8)
 
 
