@@ -9,8 +9,9 @@ import typer
 
 from featx.cli import options
 from featx.cli.run_options import takes_settings
-from featx.cli.show import Screen, counted, printable_line, size_text
+from featx.cli.show import Screen, counted, size_text
 from featx.errors import ExtractionError
+from featx.printable import printable_line
 
 if TYPE_CHECKING:
     from featx.engine import Outcome, Run, Settings

@@ -14,7 +14,8 @@ import typer
 from featx.cli import options
 from featx.cli.extract import telling_failures
 from featx.cli.run_options import takes_settings
-from featx.cli.show import Screen, columns, counted, printable_line
+from featx.cli.show import Screen, columns, counted
+from featx.printable import harmless_cell, printable_line
 
 if TYPE_CHECKING:
     from featx.engine import Settings
@@ -77,7 +78,7 @@ def predict(
     with _table(out, as_json) as stream:
         writer = csv.writer(stream, lineterminator="\n") if stream is not None else None
         if writer is not None:
-            writer.writerow(["id", "prediction", *map(_harmless, _probability_names(fitted, proba))])
+            writer.writerow(["id", "prediction", *map(harmless_cell, _probability_names(fitted, proba))])
         for part in parts:
             count += len(part.ids)
             if part.truth is not None:
@@ -135,18 +136,11 @@ def _rows(fitted: "Model", part: "Predictions") -> Iterator[dict[str, Any]]:
 
 def _cells(row: dict[str, Any]) -> list[Any]:
     probabilities = row.get("probabilities", {}).values()
-    return [_harmless(row["id"]), _harmless(row["label"]), *(f"{value:.6g}" for value in probabilities)]
-
-
-def _harmless(cell: Any) -> Any:
-    if not isinstance(cell, str):
-        return cell
-    # A spreadsheet would run a text that begins like this (some in full width, too) as a formula; the quote makes
-    # it text again. A tab or line end before it is escaped.
-    text = printable_line(cell)
-    return (
-        f"'{text}" if text.startswith(("=", "+", "-", "@", "\uff1d", "\uff0b", "\uff0d", "\uff20")) else text
-    )
+    return [
+        harmless_cell(row["id"]),
+        harmless_cell(row["label"]),
+        *(f"{value:.6g}" for value in probabilities),
+    ]
 
 
 def _probability_names(fitted: "Model", asked: bool) -> list[str]:

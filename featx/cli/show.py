@@ -10,10 +10,12 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
+from featx.printable import printable_line
+
 if TYPE_CHECKING:
     from featx.engine import Progress
 
-__all__ = ["Screen", "columns", "counted", "printable", "printable_line", "shortened", "size_text"]
+__all__ = ["Screen", "columns", "counted", "printable", "shortened", "size_text"]
 
 _LINE_SECONDS = 10.0
 _UNITS = {"extracting": "images", "fitting": "fits"}
@@ -111,17 +113,6 @@ def printable(text: str) -> str:
     return "\n".join(map(printable_line, text.split("\n")))
 
 
-def printable_line(text: str) -> str:
-    r"""Return text that any terminal can print on one line, such as the name of a file, which may hold line ends.
-
-    Examples
-    --------
-    >>> print(printable_line("a\nb\udcff.png"))
-    a\nb\xff.png
-    """
-    return "".join(char if char.isprintable() else _escaped(char) for char in text)
-
-
 def shortened(line: str) -> str:
     """Return a message in which no word, such as a path, is longer than 200 characters: its middle is left out.
 
@@ -146,12 +137,6 @@ def size_text(size_bytes: float) -> str:
             return f"{size_bytes:.0f} {unit}" if unit == "B" else f"{size_bytes:.1f} {unit}"
         size_bytes /= 1024
     return f"{size_bytes:.1f} TiB"
-
-
-def _escaped(char: str) -> str:
-    if "\udc80" <= char <= "\udcff":  # how Python holds a byte that is no text
-        return f"\\x{ord(char) - 0xDC00:02x}"
-    return char.encode("unicode_escape").decode()
 
 
 class _OneLine(logging.Formatter):
