@@ -11,7 +11,9 @@ from featx.errors import CacheError
 __all__ = ["make_folder", "publish_bytes", "remove_file", "sync_folder"]
 
 
-def publish_bytes(data: bytes | memoryview, target: Path, *, temporary_folder: Path) -> None:
+def publish_bytes(
+    data: bytes | memoryview, target: Path, *, temporary_folder: Path, trust_folders: bool = True
+) -> None:
     """Make ``target`` appear whole, or not at all, whatever happens on the way.
 
     Parameters
@@ -22,6 +24,9 @@ def publish_bytes(data: bytes | memoryview, target: Path, *, temporary_folder: P
         Where it appears; a file of that name is replaced in one step.
     temporary_folder : Path
         Where it is written first; on the same file system as ``target``.
+    trust_folders : bool
+        Whether the folders that are there already are known to be durable. False makes them so first: whoever
+        made them need not have waited for the disk.
 
     Raises
     ------
@@ -34,6 +39,8 @@ def publish_bytes(data: bytes | memoryview, target: Path, *, temporary_folder: P
         try:
             make_folder(temporary_folder)
             make_folder(target.parent)
+            if not trust_folders:
+                sync_folders_above(target.parent)
             with create_file(temporary) as file:
                 write_all(file, data)
                 sync_file(file)
@@ -57,6 +64,18 @@ def make_folder(folder: Path) -> None:
     make_folder(folder.parent)
     folder.mkdir(exist_ok=True)
     sync_folder(folder.parent)
+
+
+def sync_folders_above(folder: Path) -> None:
+    """Wait until a folder's own name is on the disk, and the names of all that it is in."""
+    folder = folder.resolve()
+    for parent in folder.parents:
+        if parent.stat().st_dev != folder.stat().st_dev:
+            return  # what is mounted here was here before us
+        try:
+            sync_folder(parent)
+        except PermissionError:
+            return  # as was what is in a folder that may not be read
 
 
 def create_file(path: Path) -> FileIO:

@@ -274,9 +274,14 @@ class Store:
             prepare(self.directory, fingerprint=self.fingerprint, identity=self.identity)
             if not self._tidied:
                 remove_stale(self.directory)
-                self._tidied = True
             shard = replace(shard, path=self._path(shard.name), image=None)
-            publish_bytes(image, self._path(shard.name), temporary_folder=self.directory / "tmp")
+            publish_bytes(
+                image,
+                self._path(shard.name),
+                temporary_folder=self.directory / "tmp",
+                trust_folders=self._tidied,
+            )
+            self._tidied = True
         with self._lock:
             if shard.name not in self._index.slots:
                 self._index = self._index.changed(added=[shard])

@@ -323,6 +323,18 @@ def test_a_read_only_cache_of_another_user_is_read(
         path.chmod(0o755)
 
 
+def test_a_cache_below_a_folder_that_may_not_be_read_is_written(
+    shared_folder, open_store, make_keys, make_vectors, as_another_user
+):
+    (shared_folder / "closed" / "open").mkdir(parents=True)
+    (shared_folder / "closed" / "open").chmod(0o777)
+    (shared_folder / "closed").chmod(0o111)
+    with as_another_user():
+        open_store(shared_folder / "closed" / "open" / "tiny").publish(make_keys(1), make_vectors(1))
+    (shared_folder / "closed").chmod(0o755)
+    assert open_store(shared_folder / "closed" / "open" / "tiny").lookup(make_keys(1)).tolist() == [0]
+
+
 def test_a_shard_that_may_not_be_read_is_named_and_not_called_damaged(
     shared_folder, open_store, make_keys, make_vectors, as_another_user
 ):

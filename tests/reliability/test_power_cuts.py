@@ -1,6 +1,7 @@
 """Power cuts: every file call of the cache is in turn the last one; what was not made durable before it is lost."""
 
 import logging
+import os
 import shutil
 from pathlib import Path
 
@@ -25,19 +26,29 @@ class Machine:
     """Runs the cache's file calls until its power is cut, and knows what is durable.
 
     A file's bytes are durable once it was synced, a name once its folder was; until then a cut may lose them, or not.
+    With the name of a folder, whoever made it, goes all that is in it.
     """
 
-    def __init__(self, patch, *, n_calls=None):
-        self.n_calls, self.calls = n_calls, []
+    def __init__(self, patch, drive, *, n_calls=None):
+        self.drive, self.n_calls, self.calls = drive, n_calls, []
         self.bytes_at_risk, self.names_at_risk = set(), {}
+        self.mkdir = os.mkdir
+        patch.setattr(os, "mkdir", self.make_any_folder)
         for name in CALLS:
             watched = self.watched(name, getattr(disk, name))
             for place in (disk, merge):
                 if hasattr(place, name):
                     patch.setattr(place, name, watched)
 
+    def make_any_folder(self, path, *arguments, **options):
+        self.mkdir(path, *arguments, **options)
+        if Path(path).is_relative_to(self.drive):
+            self.names_at_risk[Path(path)] = Path(path).parent
+
     def watched(self, name, real):
         def call(*arguments):
+            if name == "sync_folder" and not arguments[0].is_relative_to(self.drive):
+                return real(*arguments)
             if self.n_calls is not None and len(self.calls) >= self.n_calls:
                 raise PowerCut
             self.calls.append(name)
@@ -70,7 +81,10 @@ class Machine:
             if path.exists():
                 path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
         for path in self.names_at_risk:
-            path.unlink(missing_ok=True)
+            if path.is_dir():
+                shutil.rmtree(path)
+            else:
+                path.unlink(missing_ok=True)
 
 
 @pytest.fixture
@@ -92,42 +106,58 @@ def extract(folder, cache):
 
 
 def cut_at_each_call(work, start, tmp_path, folder, check):
-    """Run `work` on copies of a cache: once whole, then cut after each of its calls; return how many these are."""
+    """Run `work` on copies of a cache, or on none: whole, then cut after each of its calls; return how many these are.
+
+    A cut loses nothing, or all that was not durable; or only the process is killed, a rerun goes on, and the power
+    is cut after that.
+    """
+
+    def begin(name):
+        drive = tmp_path / name
+        drive.mkdir()
+        if start is not None:
+            shutil.copytree(start, drive / "caches" / "cache")
+        return drive, drive / "caches" / "cache"
+
+    drive, cache = begin("whole")
     with pytest.MonkeyPatch.context() as patch:
-        machine = Machine(patch)
-        shutil.copytree(start, tmp_path / "whole")
-        work(tmp_path / "whole")
+        machine = Machine(patch, drive)
+        work(cache)
     machine.lose()
-    assert extract(folder, tmp_path / "whole").extracted == 0  # what was reported as done is durable
+    assert extract(folder, cache).extracted == 0  # what was reported as done is durable
     n_calls = len(machine.calls)
     for number in range(n_calls):
-        for lost in (False, True):
-            cache = tmp_path / f"cut-{number}-{lost}"
-            shutil.copytree(start, cache)
+        for then in ("nothing is lost", "all is lost", "a rerun"):
+            drive, cache = begin(f"{number}, {then}")
             with pytest.MonkeyPatch.context() as patch:
-                machine = Machine(patch, n_calls=number)
+                machine = Machine(patch, drive, n_calls=number)
                 with pytest.raises(PowerCut):
                     work(cache)
-            if lost:
+            if then == "all is lost":
                 machine.lose()
+            elif then == "a rerun":
+                with pytest.MonkeyPatch.context() as patch:
+                    rerun = Machine(patch, drive)
+                    # The killed process may have lost a file of its own; what the rerun adds needs the folders.
+                    rerun.names_at_risk = {at: up for at, up in machine.names_at_risk.items() if at.is_dir()}
+                    work(cache)
+                rerun.lose()
+                assert extract(folder, cache).extracted == 0
             assert verify(cache).ok
             check(cache)
-            shutil.rmtree(cache)
-    logging.info("cut after each of %d calls, twice", n_calls)
+            shutil.rmtree(drive)
+    logging.info("cut after each of %d calls, in three ways", n_calls)
     return n_calls
 
 
 def test_a_run_cut_at_any_call_serves_no_wrong_row_and_can_be_resumed(tmp_path, folder, monkeypatch):
     monkeypatch.setattr(writer, "rows_per_shard", lambda n_features, itemsize: 3)
-    (tmp_path / "start").mkdir()
 
     def check(cache):
         assert extract(folder, cache).cached in (0, 3, 6, 8)
         assert extract(folder, cache).extracted == 0
 
-    n_calls = cut_at_each_call(
-        lambda cache: extract(folder, cache), tmp_path / "start", tmp_path, folder, check
-    )
+    n_calls = cut_at_each_call(lambda cache: extract(folder, cache), None, tmp_path, folder, check)
     assert n_calls > 20
 
 
