@@ -11,6 +11,8 @@ from sklearn.metrics import confusion_matrix
 from featx.errors import UsageError
 from featx.evaluation import grid_search
 from featx.evaluation.folds import Fold, inseparable_rows, make_folds, predefined_fold, whole_fold
+from featx.evaluation.fused_search import choose_fused
+from featx.evaluation.fusion import Fusion, plain
 from featx.evaluation.heads import Head, Task
 from featx.evaluation.scores import MetricScores, baseline_predictions, scores_by_class, scores_by_metric
 
@@ -78,7 +80,8 @@ class SearchResult:
         The parameters chosen; empty where the grid is.
     best_score : float or None
         Their mean accuracy, or r2, over the inner folds. It is the best of many, so it flatters:
-        `cross_validate` gives the estimate. None where there was nothing to choose.
+        `cross_validate` gives the estimate. None where there was nothing to choose, and of a stack,
+        whose parts are chosen one by one.
     notes : list of str
         As in `Evaluation`.
     """
@@ -101,6 +104,9 @@ def cross_validate(
     n_jobs: int | None = None,
     random_state: int | None = 0,
     progress: Callable[[int, int], None] | None = None,
+    widths: Sequence[int] | None = None,
+    fusion: Fusion = "early",
+    n_components: int | None = None,
 ) -> Evaluation:
     """Estimate how well a head does on rows it has not seen, its parameters chosen without them.
 
@@ -132,6 +138,12 @@ def cross_validate(
         Seed of the shuffling.
     progress : callable or None
         Called after each fit of the search with how many are done, and how many there are.
+    widths : sequence of int or None
+        Columns of each extractor in X, side by side; None for one extractor.
+    fusion : {"early", "late"}
+        One head on all extractors, or one head each and a last one that weighs them: :mod:`featx.evaluation.fusion`.
+    n_components : int or None
+        Components that PCA keeps of each extractor; None for all features.
 
     Returns
     -------
@@ -154,8 +166,21 @@ def cross_validate(
     features, labels, together = _checked_data(X, y, head, cv=cv, groups=groups, splits=splits, keys=keys)
     folds = _outer_folds(labels, head, cv=cv, groups=together, splits=splits, random_state=random_state)
     notes = [] if splits is None else _split_notes(folds[0], labels, together, head.task)
-    choices = grid_search.choose(features, labels, head, folds, n_jobs=n_jobs, progress=progress)
-    told = grid_search.fit_and_predict(features, labels, [head] * len(folds), folds, choices, n_jobs=n_jobs)
+    heads, choices = choose_fused(
+        features,
+        labels,
+        head,
+        folds,
+        widths=widths,
+        fusion=fusion,
+        n_components=n_components,
+        cv=cv,
+        groups=together,
+        random_state=random_state,
+        n_jobs=n_jobs,
+        progress=progress,
+    )
+    told = grid_search.fit_and_predict(features, labels, heads, folds, choices, n_jobs=n_jobs)
     predicted = [answer.predicted for answer in told]
     notes += grid_search.notes(head, choices, [answer.log for answer in told])
 
@@ -223,6 +248,9 @@ def search(
     n_jobs: int | None = None,
     random_state: int | None = 0,
     progress: Callable[[int, int], None] | None = None,
+    widths: Sequence[int] | None = None,
+    fusion: Fusion = "early",
+    n_components: int | None = None,
 ) -> SearchResult:
     """Choose a head's parameters and fit it: on all rows, or with ``splits`` on those that are not scored.
 
@@ -243,9 +271,24 @@ def search(
         fold = predefined_fold(
             labels, splits, task=head.task, cv=cv, groups=together, search=many, random_state=random_state
         )
-    (choice,) = grid_search.choose(features, labels, head, [fold], n_jobs=n_jobs, progress=progress)
-    estimator, log = grid_search.fit(features, labels, head, choice.params, fold.train)
-    return SearchResult(estimator, choice.params, choice.score, grid_search.notes(head, [choice], [log]))
+    (fused,), (choice,) = choose_fused(
+        features,
+        labels,
+        head,
+        [fold],
+        widths=widths,
+        fusion=fusion,
+        n_components=n_components,
+        cv=cv,
+        groups=together,
+        random_state=random_state,
+        n_jobs=n_jobs,
+        progress=progress,
+    )
+    estimator, log = grid_search.fit(features, labels, fused, choice.params, fold.train)
+    return SearchResult(
+        plain(estimator), choice.params, choice.score, grid_search.notes(head, [choice], [log])
+    )
 
 
 def _outer_folds(

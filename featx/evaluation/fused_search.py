@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from featx.errors import UsageError
 from featx.evaluation import grid_search
 from featx.evaluation.folds import Fold, whole_fold
-from featx.evaluation.fusion import Fusion, early, late, part_columns, part_heads
+from featx.evaluation.fusion import Fusion, check_fusion, early, late, part_columns, part_heads
 from featx.evaluation.grid_search import Choice
 from featx.evaluation.heads import Head, Task
 
@@ -52,11 +52,12 @@ def choose_fused(
     Raises
     ------
     UsageError
-        When no candidate can be fitted, or there are too few rows to stack or for the components.
+        When no candidate can be fitted, the head cannot be fused so, or there are too few rows to stack or for the components.
     """
     widths = [X.shape[1]] if widths is None else list(widths)
     if sum(widths) != X.shape[1]:
         raise UsageError(f"widths must add up to the {X.shape[1]} columns of X; got {widths}.")
+    check_fusion(head, fusion=fusion, n_parts=len(widths), n_components=n_components)
     check_components(n_components, widths, folds)
     if fusion == "early":
         fused = early(head, widths, n_components=n_components, random_state=random_state)
