@@ -8,13 +8,20 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from sklearn.metrics import confusion_matrix
 
-from featx.errors import UsageError
 from featx.evaluation import grid_search
-from featx.evaluation.folds import Fold, inseparable_rows, make_folds, predefined_fold, whole_fold
+from featx.evaluation.data_checks import checked_data, checked_labels, outer_folds, split_notes
+from featx.evaluation.folds import inseparable_rows, predefined_fold, whole_fold
 from featx.evaluation.fused_search import choose_fused
 from featx.evaluation.fusion import Fusion, plain
 from featx.evaluation.heads import Head, Task
-from featx.evaluation.scores import MetricScores, baseline_predictions, scores_by_class, scores_by_metric
+from featx.evaluation.scores import (
+    METRICS,
+    MetricScores,
+    baseline_answers,
+    scores_by_class,
+    scores_by_metric,
+    undefined_notes,
+)
 
 __all__ = ["Evaluation", "SearchResult", "check_labels", "cross_validate", "search"]
 
@@ -30,7 +37,7 @@ class Evaluation:
     primary : str
         The metric that the search used and that a summary should show: ``"accuracy"`` or ``"r2"``.
     metrics : dict of str to MetricScores
-        ``accuracy, balanced_accuracy, f1_macro``, or ``r2, neg_root_mean_squared_error, neg_mean_absolute_error``.
+        Those of `featx.evaluation.scores.METRICS` that the head can be judged by; greater is better.
     baseline : dict of str to MetricScores
         The same for always answering the most frequent class, or the mean, of the training rows.
     classes : list
@@ -163,9 +170,9 @@ def cross_validate(
     >>> round(evaluation.metrics["accuracy"].mean, 2), round(evaluation.baseline["accuracy"].mean, 2)
     (0.78, 0.33)
     """
-    features, labels, together = _checked_data(X, y, head, cv=cv, groups=groups, splits=splits, keys=keys)
-    folds = _outer_folds(labels, head, cv=cv, groups=together, splits=splits, random_state=random_state)
-    notes = [] if splits is None else _split_notes(folds[0], labels, together, head.task)
+    features, labels, together = checked_data(X, y, head, cv=cv, groups=groups, splits=splits, keys=keys)
+    folds = outer_folds(labels, head, cv=cv, groups=together, splits=splits, random_state=random_state)
+    notes = [] if splits is None else split_notes(folds[0], labels, together, head.task)
     heads, choices = choose_fused(
         features,
         labels,
@@ -182,7 +189,8 @@ def cross_validate(
     )
     told = grid_search.fit_and_predict(features, labels, heads, folds, choices, n_jobs=n_jobs)
     predicted = [answer.predicted for answer in told]
-    notes += grid_search.notes(head, choices, [answer.log for answer in told])
+    metrics = scores_by_metric(labels, head.task, folds, told)
+    notes += [*grid_search.notes(head, choices, [answer.log for answer in told]), *undefined_notes(metrics)]
 
     fold_of_row = np.full(len(labels), -1)
     answers = np.empty(len(labels), dtype=np.result_type(*predicted))
@@ -200,9 +208,9 @@ def cross_validate(
         confusion = confusion_matrix(labels[tested], answers[tested], labels=distinct)
     return Evaluation(
         task=head.task,
-        primary="accuracy" if head.task == "classification" else "r2",
-        metrics=scores_by_metric(labels, head.task, folds, predicted),
-        baseline=scores_by_metric(labels, head.task, folds, baseline_predictions(labels, head.task, folds)),
+        primary=METRICS[head.task][0],
+        metrics=metrics,
+        baseline=scores_by_metric(labels, head.task, folds, baseline_answers(labels, head.task, folds)),
         classes=classes,
         per_class=per_class,
         confusion=confusion,
@@ -231,9 +239,9 @@ def check_labels(
     UsageError
         When the labels, the groups or the splits cannot be used so; the message says what to do.
     """
-    labels = _checked_labels(np.asarray(y), head, cv=cv)
+    labels = checked_labels(np.asarray(y), head, cv=cv)
     together = inseparable_rows(None if groups is None else np.asarray(groups), None)
-    _outer_folds(labels, head, cv=cv, groups=together, splits=splits, random_state=random_state)
+    outer_folds(labels, head, cv=cv, groups=together, splits=splits, random_state=random_state)
 
 
 def search(
@@ -261,7 +269,7 @@ def search(
     -------
     SearchResult
     """
-    features, labels, together = _checked_data(X, y, head, cv=cv, groups=groups, splits=splits, keys=keys)
+    features, labels, together = checked_data(X, y, head, cv=cv, groups=groups, splits=splits, keys=keys)
     many = len(head.candidates) > 1
     if splits is None:
         fold = whole_fold(
@@ -289,101 +297,3 @@ def search(
     return SearchResult(
         plain(estimator), choice.params, choice.score, grid_search.notes(head, [choice], [log])
     )
-
-
-def _outer_folds(
-    labels: NDArray[Any],
-    head: Head,
-    *,
-    cv: int,
-    groups: NDArray[np.int64] | None,
-    splits: Sequence[str] | NDArray[Any] | None,
-    random_state: int | None,
-) -> list[Fold]:
-    shared: dict[str, Any] = {
-        "task": head.task,
-        "cv": cv,
-        "groups": groups,
-        "search": len(head.candidates) > 1,
-        "random_state": random_state,
-    }
-    return make_folds(labels, **shared) if splits is None else [predefined_fold(labels, splits, **shared)]
-
-
-def _checked_data(
-    X: ArrayLike,
-    y: ArrayLike,
-    head: Head,
-    *,
-    cv: int,
-    groups: ArrayLike | None,
-    splits: Sequence[str] | NDArray[Any] | None,
-    keys: NDArray[np.uint8] | None,
-) -> tuple[NDArray[Any], NDArray[Any], NDArray[np.int64] | None]:
-    """Return X, y and the group number of every row (or None), or raise UsageError."""
-    features = np.asarray(X)
-    if features.ndim != 2 or features.dtype.kind not in "fiub":
-        raise UsageError(
-            f"X must be numbers of shape (n_samples, n_features); got {features.dtype} of shape"
-            f" {features.shape}."
-        )
-    columns = {"y": y, "groups": groups, "splits": splits, "keys": keys}
-    for name, column in columns.items():
-        if column is not None and (got := len(np.asarray(column))) != len(features):
-            raise UsageError(
-                f"{name} must have one entry for each of the {len(features)} rows of X; got {got}."
-            )
-    # A sum is finite unless an entry is not, or the sum itself overflows: only then look at every entry.
-    if not np.isfinite(features.sum(dtype=np.float64)):
-        bad = np.argwhere(~np.isfinite(features))
-        if len(bad):
-            row, column_number = bad[0]
-            raise UsageError(
-                f"X has {len(bad)} non-finite values, the first in row {row}, column {column_number}"
-                f" ({features[row, column_number]}); extract these rows again or leave them out."
-            )
-    together = inseparable_rows(None if groups is None else np.asarray(groups), keys)
-    return features, _checked_labels(np.asarray(y), head, cv=cv), together
-
-
-def _checked_labels(y: NDArray[Any], head: Head, *, cv: int) -> NDArray[Any]:
-    if cv < 2:
-        raise UsageError(f"cv must be at least 2; got {cv}.")
-    if y.dtype.kind == "O" and all(isinstance(label, str) for label in y):
-        y = y.astype(str)
-    if y.ndim != 1 or y.dtype.kind not in "Ufiub":
-        raise UsageError(
-            f"y must be strings or numbers of shape (n_samples,); got {y.dtype} of shape {y.shape}."
-        )
-    numeric = y.dtype.kind in "fiu"
-    if numeric and not np.isfinite(y).all():
-        raise UsageError(f"y has a label that is not finite in row {np.flatnonzero(~np.isfinite(y))[0]}.")
-    if head.task == "regression":
-        if not numeric:
-            kind = "text" if y.dtype.kind == "U" else y.dtype
-            raise UsageError(
-                f"head {head.name!r} needs numeric labels; got {kind} such as {y[0].item()!r}."
-                " Take a classification head (logreg, svm)."
-            )
-        return y
-    if y.dtype.kind == "f" and (y != np.floor(y)).any():
-        raise UsageError(
-            f"head {head.name!r} needs classes; got continuous numbers such as {y[y != np.floor(y)][0]}."
-            " Take a regression head (ridge_regression, svr)."
-        )
-    if len(classes := np.unique(y)) < 2:
-        raise UsageError(f"a classifier needs two classes or more; every label is {classes.tolist()}.")
-    return y
-
-
-def _split_notes(fold: Fold, y: NDArray[Any], together: NDArray[np.int64] | None, task: Task) -> list[str]:
-    """Say what is wrong with the data's own split; it is the user's, so it is used as it is."""
-    found = []
-    if together is not None and (shared := int(np.isin(together[fold.test], together[fold.train]).sum())):
-        found.append(
-            f"{shared} of the {len(fold.test)} rows tested are exact copies of rows trained on, or of their"
-            " group: the estimate flatters"
-        )
-    if task == "classification" and len(unseen := np.setdiff1d(y[fold.test], y[fold.train])):
-        found.append(f"classes tested that no training row has: {', '.join(map(str, unseen))}")
-    return found
