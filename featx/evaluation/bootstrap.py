@@ -1,0 +1,179 @@
+"""The metrics of one test part on thousands of draws of its rows, all at once; it decides nothing.
+
+Where a data set has its own split there is one fold, and only the test rows tell how sure a score is. They are
+drawn with replacement, whole groups at a time: copies of a picture are one observation.
+"""
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.sparse import csr_array
+
+from featx.evaluation.grid_search import Answer
+from featx.evaluation.heads import Task
+
+__all__ = ["bootstrap_scores"]
+
+Floats = NDArray[np.float64]
+
+_CELLS_AT_ONCE = 4_000_000
+
+
+def bootstrap_scores(
+    y: NDArray[Any],
+    answer: Answer,
+    *,
+    task: Task,
+    together: NDArray[np.int64] | None = None,
+    n_draws: int = 2000,
+    random_state: int | None = 0,
+) -> dict[str, Floats]:
+    """Return every metric that :func:`featx.evaluation.scores.score_answer` gives, on draws of the rows.
+
+    The draws depend on the rows, the groups and the seed alone: two answers are judged on the same ones.
+
+    Parameters
+    ----------
+    y : array of shape (n_test,)
+        True labels.
+    answer : Answer
+        For these rows.
+    task : {"classification", "regression"}
+    together : int64 array of shape (n_test,) or None
+        Group numbers; rows of one group are drawn together.
+    n_draws : int
+    random_state : int or None
+
+    Returns
+    -------
+    dict of str to float64 array of shape (n_draws,)
+        NaN for a draw that leaves the metric undefined.
+    """
+    score = _classification(y, answer) if task == "classification" else _regression(y, answer)
+    blocks = [score(weights) for weights in _draws(len(y), together, n_draws, random_state)]
+    return {name: np.concatenate([block[name] for block in blocks]) for name in blocks[0]}
+
+
+def _draws(
+    n_rows: int, together: NDArray[np.int64] | None, n_draws: int, random_state: int | None
+) -> Iterator[Floats]:
+    """Give how often every row is in every draw, some draws at a time."""
+    group = np.arange(n_rows) if together is None else np.unique(together, return_inverse=True)[1]
+    n_groups = int(group.max()) + 1
+    shares = np.full(n_groups, 1 / n_groups)
+    random = np.random.default_rng(random_state)
+    at_once = max(1, _CELLS_AT_ONCE // n_rows)
+    for start in range(0, n_draws, at_once):
+        counts = random.multinomial(n_groups, shares, size=min(at_once, n_draws - start))
+        yield counts[:, group].astype(np.float64)
+
+
+def _classification(y: NDArray[Any], answer: Answer) -> Any:
+    labels, number = np.unique(np.concatenate([y, answer.predicted]), return_inverse=True)
+    true, predicted = number[: len(y)], number[len(y) :]
+    of_class, called = _indicator(true, len(labels)), _indicator(predicted, len(labels))
+    hit = _indicator(true, len(labels), true == predicted)
+    area, losses = _area(y, answer), _losses(y, answer)
+
+    def score(weights: Floats) -> dict[str, Floats]:
+        support, named, hits = weights @ of_class, weights @ called, weights @ hit
+        n_drawn = weights.sum(axis=1)
+        recall, precision = _ratio(hits, support), _ratio(hits, named)
+        found = {
+            "accuracy": hits.sum(axis=1) / n_drawn,
+            "balanced_accuracy": _mean_where(recall, support > 0),
+            "f1_macro": _mean_where(_ratio(2 * hits, support + named), support + named > 0),
+            "precision_macro": _mean_where(precision, support + named > 0),
+            "recall_macro": _mean_where(recall, support + named > 0),
+        }
+        if area is not None:
+            found["roc_auc_ovr"] = area(weights)
+        if losses is not None:
+            found["neg_log_loss"] = -(weights @ losses) / n_drawn
+        return found
+
+    return score
+
+
+def _regression(y: NDArray[Any], answer: Answer) -> Any:
+    errors = y.astype(np.float64) - answer.predicted
+    truth = y - y.mean()  # the spread of years is that of years since 2000, which rounds less
+
+    def score(weights: Floats) -> dict[str, Floats]:
+        n_drawn = weights.sum(axis=1)
+        squares = weights @ errors**2
+        spread = weights @ truth**2 - (weights @ truth) ** 2 / n_drawn
+        return {
+            "r2": 1 - squares / np.where(spread > 0, spread, np.nan),
+            "neg_root_mean_squared_error": -np.sqrt(squares / n_drawn),
+            "neg_mean_absolute_error": -(weights @ np.abs(errors)) / n_drawn,
+        }
+
+    return score
+
+
+def _indicator(number: NDArray[np.int64], n_classes: int, kept: Any = None) -> Any:
+    values = np.ones(len(number)) if kept is None else kept.astype(np.float64)
+    return csr_array((values, (np.arange(len(number)), number)), shape=(len(number), n_classes))
+
+
+def _ratio(part: Floats, whole: Floats) -> Floats:
+    return np.divide(part, whole, out=np.zeros_like(part), where=whole > 0)
+
+
+def _mean_where(values: Floats, defined: NDArray[np.bool_]) -> Floats:
+    return np.asarray((values * defined).sum(axis=1) / defined.sum(axis=1))
+
+
+def _losses(y: NDArray[Any], answer: Answer) -> Floats | None:
+    """Return minus the logarithm of the probability of the true class, for every row."""
+    if not answer.are_probabilities or not _knows_all(y, answer):
+        return None
+    assert answer.scores is not None
+    assert answer.classes is not None
+    column = np.searchsorted(answer.classes, y)
+    smallest = np.finfo(answer.scores.dtype).eps
+    losses: Floats = -np.log(
+        np.clip(answer.scores[np.arange(len(y)), column], smallest, 1).astype(np.float64)
+    )
+    return losses
+
+
+def _area(y: NDArray[Any], answer: Answer) -> Any:
+    """Return a function from draws to the mean area under the curve of each class against the rest."""
+    if not _knows_all(y, answer) or len(np.unique(y)) < len(answer.classes):  # type: ignore[arg-type]
+        return None
+    assert answer.scores is not None
+    assert answer.classes is not None
+    columns = [1] if len(answer.classes) == 2 else range(len(answer.classes))
+    curves = []
+    for column in columns:
+        order = np.argsort(answer.scores[:, column], kind="stable")
+        ranked = answer.scores[order, column]
+        # Rows of the same score count as one step of the curve.
+        steps = np.flatnonzero(np.concatenate([[True], ranked[1:] != ranked[:-1]]))
+        curves.append((order, steps, (y == answer.classes[column])[order]))
+
+    def area(weights: Floats) -> Floats:
+        total = np.zeros(len(weights))
+        for order, steps, positive in curves:
+            drawn = weights[:, order]
+            above = np.add.reduceat(drawn * positive, steps, axis=1)
+            below = np.add.reduceat(drawn * ~positive, steps, axis=1)
+            won = (above * (below.cumsum(axis=1) - below / 2)).sum(axis=1)
+            pairs = above.sum(axis=1) * below.sum(axis=1)
+            total += np.divide(won, pairs, out=np.full(len(won), np.nan), where=pairs > 0)
+        return total / len(curves)
+
+    return area
+
+
+def _knows_all(y: NDArray[Any], answer: Answer) -> bool:
+    return (
+        answer.scores is not None
+        and answer.classes is not None
+        and answer.scores.shape[1] == len(answer.classes)
+        and bool(np.isin(y, answer.classes).all())
+    )
