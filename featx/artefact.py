@@ -29,8 +29,12 @@ TRUSTED_TYPES = (
     "sklearn.neighbors._kd_tree.KDTree",
     "sklearn.neural_network._stochastic_optimizers.AdamOptimizer",
     "sklearn.neural_network._stochastic_optimizers.SGDOptimizer",
+    "sklearn.utils._bunch.Bunch",
 )
-"""What a head may hold beyond the types that skops trusts itself: optimisers of MLPs, trees of neighbours."""
+"""What a head may hold beyond the types that skops trusts itself.
+
+Optimisers of MLPs, trees of neighbours, and the dictionary in which a stack names its parts.
+"""
 
 _READING_FILES = "sklearn.feature_extraction."
 """Estimators that skops trusts and no head needs: among them are some that open the files their data name."""

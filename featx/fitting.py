@@ -11,6 +11,7 @@ import numpy as np
 
 from featx.engine import Progress, SettingsKeywords, read_extractors
 from featx.evaluation import check_labels, cross_validate, load_head, search
+from featx.evaluation.fusion import Fusion, check_fusion
 from featx.features import extract
 from featx.model import Model
 from featx.samples import read_labelled
@@ -32,6 +33,8 @@ def fit(
     class_weight: Mapping[Any, float] | str | None = None,
     random_state: int | None = 0,
     n_jobs: int | None = None,
+    fusion: Fusion = "early",
+    n_components: int | None = None,
     progress: Callable[[Progress], None] | None = None,
     **settings: Unpack[SettingsKeywords],
 ) -> Model:
@@ -57,6 +60,12 @@ def fit(
         Seed of folds and head.
     n_jobs : int, optional
         Processes of the search, as scikit-learn counts them.
+    fusion : {"early", "late"}
+        Of several extractors. Early: one head on the features of all, side by side. Late: one head each, its
+        parameters searched for each, and a last one that weighs what they say (stacking).
+    n_components : int, optional
+        Components that PCA, fitted on training rows only, keeps of each extractor's standardised features; an
+        extractor with no more features than that is left as it is. None keeps all features.
     progress : callable, optional
         Called with a `featx.engine.Progress` while features are extracted, and while heads are fitted.
     **settings
@@ -70,7 +79,8 @@ def fit(
     Raises
     ------
     UsageError
-        For samples without usable labels, or a head that does not suit them.
+        For samples without usable labels, a head that does not suit them, late fusion of one extractor, or
+        more components than rows to fit them on.
     FeatxError
         Whatever `featx.extract` raises.
     """
@@ -80,6 +90,7 @@ def fit(
     protocol: dict[str, Any] = {"cv": cv, "random_state": random_state}
     check_labels(table.y, recipe, groups=table.groups, splits=table.splits, **protocol)
     asked = read_extractors(extractors)
+    check_fusion(recipe, fusion=fusion, n_parts=len(asked), n_components=n_components)
     features = extract(table, asked, cache=cache, progress=progress, **settings)
     assert features.y is not None
     shared: dict[str, Any] = {
@@ -88,6 +99,9 @@ def fit(
         "splits": features.splits,
         "keys": features.keys,
         "n_jobs": n_jobs,
+        "widths": [spec.n_features for spec in features.specs],
+        "fusion": fusion,
+        "n_components": n_components,
     }
     if progress is not None:
         shared["progress"] = lambda done, total: progress(Progress(done, total, 0, work="fitting"))
@@ -96,10 +110,18 @@ def fit(
     notes = list(dict.fromkeys([*evaluation.notes, *found.notes]))
     if n_unlabelled:
         notes.append(f"{n_unlabelled} samples have no label and were left out.")
+    notes += [
+        f"{spec.text} has {spec.n_features} features, no more than the {n_components} components asked for: PCA leaves"
+        " them as they are"
+        for spec in features.specs
+        if n_components is not None and spec.n_features <= n_components
+    ]
     record = {
         "created": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
         "task": recipe.task,
         "head": recipe.name,
+        "fusion": fusion if len(features.specs) > 1 else None,
+        "n_components": n_components,
         "best_params": {name: _plain(value) for name, value in found.best_params.items()},
         # Of the fitted head, not of the evaluation: a class may be in the test rows only.
         "classes": np.asarray(getattr(found.estimator, "classes_", [])).tolist(),

@@ -11,6 +11,7 @@ import skops.io
 from scipy.sparse import csr_array
 from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.compose import ColumnTransformer
+from sklearn.ensemble import StackingClassifier
 from sklearn.feature_extraction.text import CountVectorizer, HashingVectorizer, TfidfVectorizer
 from sklearn.linear_model import LogisticRegression, SGDClassifier
 from sklearn.neighbors import KNeighborsClassifier
@@ -109,6 +110,7 @@ def test_every_trusted_type_is_one_that_such_heads_hold():
         KNeighborsClassifier(algorithm="ball_tree").fit(X, NUMBERS > 1),
         MLPClassifier((4,), solver="sgd", tol=0.1, random_state=0).fit(X, NUMBERS > 1),
         MLPClassifier((4,), solver="adam", tol=0.1, random_state=0).fit(X, NUMBERS > 1),
+        StackingClassifier([("a", LogisticRegression()), ("b", SVC())]).fit(X, NUMBERS > 1),
     ]
     needed = {kind for head in heads for kind in skops.io.get_untrusted_types(data=skops.io.dumps(head))}
     assert needed == set(TRUSTED_TYPES)

@@ -41,6 +41,23 @@ def fit(
         Literal["balanced"] | None,
         typer.Option("--class-weight", help="For heads that have it.", show_default=False),
     ] = None,
+    fusion: Annotated[
+        Literal["early", "late"],
+        typer.Option(
+            "--fusion",
+            help="Of several extractors: one head on all features, or one head each and a last one that weighs them.",
+        ),
+    ] = "early",
+    n_components: Annotated[
+        int | None,
+        typer.Option(
+            "--pca",
+            metavar="N",
+            min=1,
+            help="Reduce each extractor's features to N components, fitted on training rows only.",
+            show_default=False,
+        ),
+    ] = None,
     random_state: Annotated[
         int, typer.Option("--random-state", min=0, max=2**32 - 1, help="Seed of folds and head.")
     ] = 0,
@@ -77,6 +94,8 @@ def fit(
             class_weight=class_weight,
             random_state=random_state,
             n_jobs=n_jobs,
+            fusion=fusion,
+            n_components=n_components,
             progress=progress,
             **vars(settings),
         )
@@ -98,6 +117,8 @@ def fit(
             for name in (
                 "task",
                 "head",
+                "fusion",
+                "n_components",
                 "baseline",
                 "per_class",
                 "best_params",
@@ -137,7 +158,7 @@ def _text(fitted: "Model", out: Path | None) -> str:
     n_folds = len(next(iter(record["metrics"].values()))["folds"])
     n_scored = int((fitted.evaluation.fold_of_row >= 0).sum()) if fitted.evaluation is not None else 0
     lines = [
-        f"{record['head']} on {counted(record['n_features'], 'feature')} of {counted(record['n_samples'], 'sample')}; "
+        f"{record['head']} on {_inputs(record)} of {counted(record['n_samples'], 'sample')}; "
         + (
             f"estimated by {n_folds}-fold nested cross-validation"
             if n_folds > 1
@@ -167,6 +188,16 @@ def _text(fitted: "Model", out: Path | None) -> str:
     if out is not None:
         lines += [f"saved {out}"]
     return "\n".join(lines)
+
+
+def _inputs(record: dict[str, Any]) -> str:
+    """Return what a head takes in, and how it is fused."""
+    parts = ["fused late"] if record["fusion"] == "late" else []
+    if (n_components := record["n_components"]) is not None:
+        each = " each" if record["fusion"] else ""
+        parts += [f"{counted(n_components, 'principal component')}{each}"]
+    inputs = counted(record["n_features"], "feature")
+    return f"{inputs} ({', '.join(parts)})" if parts else inputs
 
 
 def _score(scores: dict[str, Any]) -> str:

@@ -71,7 +71,11 @@ def test_fit_without_labels_says_how_to_give_them(text, tmp_path):
 
 @pytest.mark.parametrize(
     ("arguments", "message"),
-    [(["--cv", "1"], "cv must be at least 2"), (["--head", "svr"], "needs numeric labels")],
+    [
+        (["--cv", "1"], "cv must be at least 2"),
+        (["--head", "svr"], "needs numeric labels"),
+        (["--fusion", "late"], "late fusion needs two extractors or more"),
+    ],
 )
 def test_labels_that_cannot_be_used_are_refused_before_anything_is_computed(
     text, photos, tmp_path, arguments, message
@@ -79,6 +83,17 @@ def test_labels_that_cannot_be_used_are_refused_before_anything_is_computed(
     with pytest.raises(UsageError, match=message):
         text("fit", photos, "-x", "pixels", *arguments)
     assert not (tmp_path / "cache").exists()
+
+
+def test_extractors_are_fused_late_with_components_of_each(command, text, photos):
+    arguments = ["fit", photos, "-x", "pixels:size=4+lbp", "--head", "centroid", "--cv", "2", "--jobs", "1"]
+    fused = [*arguments, "--fusion", "late", "--pca", "2", "--out", "m.featx"]
+    done = command(*fused)
+    assert (done["fusion"], done["n_components"]) == ("late", 2)
+    assert command("predict", "m.featx", photos)["scores"]["accuracy"] == 1.0
+    assert "on 264 features (fused late, 2 principal components each) of 20 samples;" in text(*fused).out
+    assert (command(*arguments)["fusion"], command(*arguments)["n_components"]) == ("early", None)
+    assert "on 264 features of 20 samples;" in text(*arguments).out
 
 
 def test_predict_labels_and_scores_a_folder(command, photos, model):
