@@ -13,7 +13,7 @@ from featx.evaluation.fusion import Fusion, check_fusion, early, late, part_colu
 from featx.evaluation.grid_search import Choice
 from featx.evaluation.heads import Head, Task
 
-__all__ = ["check_components", "choose_fused", "stacking_folds"]
+__all__ = ["check_components", "choose_fused", "joint_choice", "stacking_folds"]
 
 Rows = NDArray[np.int64]
 
@@ -52,7 +52,8 @@ def choose_fused(
     Raises
     ------
     UsageError
-        When no candidate can be fitted, the head cannot be fused so, or there are too few rows to stack or for the components.
+        When no candidate can be fitted, the head cannot be fused so, or there are too few rows to stack or for the
+        components.
     """
     widths = [X.shape[1]] if widths is None else list(widths)
     if sum(widths) != X.shape[1]:
@@ -74,7 +75,7 @@ def choose_fused(
         inner = stacking_folds(y, fold, task=head.task, cv=cv, groups=groups, random_state=random_state)
         check_components(n_components, widths, [Fold(fold.train, fold.test, inner)])
         stacks.append(late(head, widths, chosen, inner, n_components=n_components, random_state=random_state))
-        choices.append(_all_of(chosen))
+        choices.append(joint_choice(chosen))
     return stacks, choices
 
 
@@ -128,11 +129,9 @@ def check_components(n_components: int | None, widths: Sequence[int], folds: Seq
         )
 
 
-def _part_of(progress: Callable[[int, int], None], number: int, n_parts: int) -> Callable[[int, int], None]:
-    return lambda done, total: progress(number * total + done, n_parts * total)
+def joint_choice(choices: Sequence[Choice]) -> Choice:
+    """Return the choices of the parts of a stack as one, without a score: ``part1__...``, ``part2__...``."""
 
-
-def _all_of(choices: Sequence[Choice]) -> Choice:
     def named(values: dict[str, Any], number: int) -> dict[str, Any]:
         return {f"part{number}__{name}": value for name, value in values.items()}
 
@@ -142,3 +141,7 @@ def _all_of(choices: Sequence[Choice]) -> Choice:
         params |= named(choice.params, number)
         at_edge |= named(choice.at_edge, number)
     return Choice(params, None, at_edge, [log for choice in choices for log in choice.logs])
+
+
+def _part_of(progress: Callable[[int, int], None], number: int, n_parts: int) -> Callable[[int, int], None]:
+    return lambda done, total: progress(number * total + done, n_parts * total)
