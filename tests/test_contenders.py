@@ -1,0 +1,52 @@
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+
+from featx.contenders import Contender, matrix_of, read_contenders, specs_of
+from featx.errors import UsageError
+
+FEATURES = SimpleNamespace(
+    X=np.arange(12, dtype=np.float32).reshape(2, 6),
+    specs=[SimpleNamespace(n_features=width) for width in (1, 2, 3)],
+)
+
+
+def test_each_extractor_is_a_part_once_however_many_contenders_have_it():
+    contenders, parts = read_contenders(["hog", "resnet50+hog", ["lbp", "hog"], "hog+lbp+resnet50"])
+    assert [part.text for part in parts] == ["hog", "resnet50", "lbp"]
+    assert contenders == [
+        Contender("hog", (0,)),
+        Contender("resnet50+hog", (1, 0)),
+        Contender("lbp+hog", (2, 0)),
+        Contender("hog+lbp+resnet50", (0, 2, 1)),
+    ]
+
+
+def test_one_extractor_need_be_no_list(counted):
+    extractor, _ = counted
+    assert read_contenders("hog+lbp")[0] == [Contender("hog+lbp", (0, 1))]
+    assert read_contenders(extractor) == ([Contender("module/mean", (0,))], [extractor])
+
+
+@pytest.mark.parametrize(
+    ("extractors", "message"),
+    [
+        ([], "expected at least one, such as 'resnet50', got none"),
+        (["hog", "hog"], r"'hog' is given twice\. Name it once"),
+        (["hog+lbp", "lbp+hog"], r"'lbp\+hog' is given twice \(as 'hog\+lbp'\)"),
+        (["hog", 3], "got int"),
+    ],
+)
+def test_what_cannot_be_compared_is_refused(extractors, message):
+    with pytest.raises(UsageError, match=message):
+        read_contenders(extractors)
+
+
+def test_a_contender_has_its_own_columns_in_its_own_order():
+    assert matrix_of(Contender("b", (1,)), FEATURES).tolist() == [[1, 2], [7, 8]]
+    assert matrix_of(Contender("c+a", (2, 0)), FEATURES).tolist() == [[3, 4, 5, 0], [9, 10, 11, 6]]
+    assert [spec.n_features for spec in specs_of(Contender("c+a", (2, 0)), FEATURES)] == [3, 1]
+    neighbours = matrix_of(Contender("a+b", (0, 1)), FEATURES)
+    assert neighbours.tolist() == [[0, 1, 2], [6, 7, 8]]
+    assert neighbours.base is FEATURES.X.base
