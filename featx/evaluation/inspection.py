@@ -1,7 +1,7 @@
 """What to look at after a cross-validation: errors, likely label errors, near-duplicates, a map; it shows nothing.
 
-Arrays in, a plain dict out. Class scores are wanted, not only the confidence of each answer: what says that a label is
-likely wrong is the score of another class, measured against how that class is usually scored.
+Arrays in, a plain dict out. All class scores are wanted, not only the confidence of each answer: what says that a
+label is likely wrong is the probability of another class, measured against what that class usually gets.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from featx.evaluation.folds import Fold
 from featx.evaluation.heads import Task
+from featx.evaluation.label_errors import suspects_by_neighbours, suspects_by_probability
 from featx.evaluation.sample_map import map_samples
 from featx.evaluation.similarity import Pair, UnitRows, copies, near_pairs, nearest
 
@@ -54,11 +55,11 @@ def inspect_predictions(
     scores : float array of shape (n_samples, n_classes) or None
         Its class scores, as `featx.evaluation.grid_search.Answer` has them. NaN where no fold tested the row, and
         for classes that its fold did not know. None for regression, and for a head that has none: errors come in
-        the order of the rows then, and no label is suspected.
+        the order of the rows then.
     classes : array of shape (n_classes,) or None
         What the columns of `scores` stand for.
     are_probabilities : bool
-        Else `scores` are values of a decision function. Its numbers mean less; they are used in the same way.
+        Else `scores` are values of a decision function.
     keys : uint8 array of shape (n_samples, 32) or None
         Digests of the samples' content; equal for exact copies.
     task : {"classification", "regression"}
@@ -76,15 +77,14 @@ def inspect_predictions(
           the score of the class predicted, or None. The neighbours are the nearest of the rows that its fold was
           fitted on, each ``row, label, distance`` (one less the cosine). For regression the largest residuals, with
           ``residual``: predicted less label.
-        - ``suspects``: ``row, label, suggested, score`` of likely label errors by confident learning: a row is
-          suspected where another class scores at least as high as it does on average on rows that have its label,
-          and the row's own class does not, or less so (Northcutt, Jiang and Chuang 2021, "Confident learning:
-          estimating uncertainty in dataset labels"). The score is the lead of the other class over the row's own,
-          largest first; a row where there is none is left out.
+        - ``suspects``: ``row, label, suggested, score`` of likely label errors by confident learning
+          (`featx.evaluation.label_errors`), by the head's probabilities or, where it has none, by the labels of
+          neighbours; the score is the lead of the class suggested over the row's own, largest first.
         - ``near_duplicates``: ``rows, labels, similarity, exact``, most similar first and of equals those whose labels
           differ; 50 at most. Where pairs above it in the list already join two rows, a pair is left out.
         - ``map``: ``method, rows, x, y, predicted``.
         - ``confidence_is``: ``"probability"``, ``"decision value"`` or None.
+        - ``suspects_by``: ``"probability"``, ``"neighbours"``, or None for regression.
         - ``counts``: ``tested, wrong, suspects, exact_copies`` in all; ``wrong`` is None for regression.
         - ``notes``: sentences on where the work was bounded.
     """
@@ -97,10 +97,18 @@ def inspect_predictions(
     if task == "regression":
         residuals = np.abs(answers[tested].astype(np.float64) - y[tested])
         wrong = tested[np.argsort(-residuals, kind="stable")]
+        suspects, suspects_by = [], None
     else:
         wrong = tested[answers[tested] != y[tested]]
         wrong = wrong[np.argsort(-confidence[wrong], kind="stable")]
-    suspects = _suspects(y, tested, scores, classes)
+        if scores is not None and classes is not None and are_probabilities:
+            suspects_by = "probability"
+            suspects = suspects_by_probability(y, tested, scores, classes)
+        else:
+            suspects_by = "neighbours"
+            suspects = suspects_by_neighbours(
+                y, tested, wrong, unit, list(folds), fold_of_row, random_state=random_state
+            )
     mapped = map_samples(unit, n_map=n_map, random_state=random_state)
     near = near_pairs(unit, mapped.basis, random_state=random_state)
     exact = [] if keys is None else copies(keys)
@@ -134,8 +142,8 @@ def inspect_predictions(
             for row, found in zip(shown, neighbours, strict=True)
         ],
         "suspects": [
-            {"row": row, "label": _plain(y[row]), "suggested": _plain(suggested), "score": score}
-            for row, suggested, score in suspects[:n_shown]
+            {"row": row, "label": _plain(y[row]), "suggested": _plain(suggested), "score": lead}
+            for row, suggested, lead in suspects[:n_shown]
         ],
         "near_duplicates": list(_pair_records(exact, near.pairs, y)),
         "map": {
@@ -148,6 +156,7 @@ def inspect_predictions(
             ],
         },
         "confidence_is": None if scores is None else "probability" if are_probabilities else "decision value",
+        "suspects_by": suspects_by,
         "counts": {
             "tested": len(tested),
             "wrong": None if task == "regression" else len(wrong),
@@ -182,31 +191,6 @@ def _confidence(
     column = {label: number for number, label in enumerate(classes.tolist())}
     at = np.array([column.get(answer, -1) for answer in answers.tolist()])
     return np.where(at >= 0, scores[np.arange(len(at)), at], np.nan).astype(np.float64)
-
-
-def _suspects(
-    y: NDArray[Any], tested: NDArray[np.int64], scores: NDArray[Any] | None, classes: NDArray[Any] | None
-) -> list[tuple[int, Any, float]]:
-    """Return row, suggested label and lead of every row suspected by confident learning, the largest lead first."""
-    if scores is None or classes is None:
-        return []
-    own = np.searchsorted(classes, y[tested])
-    # A class that a fold did not know cannot be suggested there.
-    found = np.where(np.isnan(scores[tested]), -np.inf, scores[tested])
-    known = np.isfinite(found[np.arange(len(own)), own])
-    tested, own, found = tested[known], own[known], found[known]
-    thresholds = np.array(
-        [
-            found[own == label, label].mean() if (own == label).any() else np.inf
-            for label in range(len(classes))
-        ]
-    )
-    confident = np.where(found >= thresholds, found, -np.inf)
-    suggested = confident.argmax(axis=1)
-    lead = found[np.arange(len(own)), suggested] - found[np.arange(len(own)), own]
-    is_suspect = (confident.max(axis=1) > -np.inf) & (suggested != own) & (lead > 0)
-    order = np.flatnonzero(is_suspect)[np.argsort(-lead[is_suspect], kind="stable")]
-    return [(int(tested[at]), classes[suggested[at]], float(lead[at])) for at in order]
 
 
 def _pair_records(exact: list[Pair], near: list[Pair], y: NDArray[Any]) -> Iterator[dict[str, Any]]:

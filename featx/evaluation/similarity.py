@@ -17,6 +17,7 @@ or HOG (SqueezeNet puts two fields of sunflowers at 0.85). The same person photo
 same photo cropped by 5%, brightened by a quarter, or compressed to JPEG quality 50 to a median of 0.93, 0.95, 0.86.
 """
 
+_ASKED_AT_ONCE = 256
 _BLOCK_ROWS = 1024
 _TILE_COLUMNS = 8192
 _MOST_COMPARED = 100_000
@@ -110,15 +111,16 @@ def nearest(
     list of list of (row, distance)
         Distances are 0 to 2.
     """
-    asked = unit.take(rows)
-    similarity = np.empty((len(unit), len(rows)), np.float32)
-    for block in _blocks(np.arange(len(unit))):
-        similarity[block] = unit.take(block) @ asked.T
     found = []
-    for column, candidates in enumerate(among):
-        distances = 1.0 - similarity[candidates, column].astype(np.float64)
-        order = np.argsort(distances, kind="stable")[:n_neighbours]
-        found.append([(int(candidates[at]), max(0.0, float(distances[at]))) for at in order])
+    for start in range(0, len(rows), _ASKED_AT_ONCE):
+        asked = unit.take(rows[start : start + _ASKED_AT_ONCE])
+        similarity = np.empty((len(asked), len(unit)), np.float32)
+        for block in _blocks(np.arange(len(unit))):
+            similarity[:, block] = asked @ unit.take(block).T
+        for row, candidates in zip(similarity, among[start : start + _ASKED_AT_ONCE], strict=True):
+            distances = 1.0 - row[candidates].astype(np.float64)
+            order = np.argsort(distances, kind="stable")[:n_neighbours]
+            found.append([(int(candidates[at]), max(0.0, float(distances[at]))) for at in order])
     return found
 
 
