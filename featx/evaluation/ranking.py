@@ -1,0 +1,310 @@
+"""Which of several contenders, judged on the same folds, is best, and which are really worse; it fits nothing."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from featx.errors import UsageError
+from featx.evaluation.bootstrap import bootstrap_scores
+from featx.evaluation.folds import Fold
+from featx.evaluation.fusion import Fusion
+from featx.evaluation.grid_search import Answer, Choice
+from featx.evaluation.heads import Head, Task
+from featx.evaluation.scores import MetricScores
+from featx.evaluation.significance import (
+    Difference,
+    Interval,
+    compare_draws,
+    compare_folds,
+    draws_interval,
+    folds_interval,
+    holm,
+)
+
+__all__ = ["Contender", "Gain", "Ranking", "Standing", "Verdict", "rank"]
+
+Verdict = Literal["best", "as good as the best", "worse", "baseline"]
+
+_LEVEL = 0.05
+_N_DRAWS = 2000
+_OF_A_SHARE = ("accuracy", "balanced_accuracy", "f1_macro", "precision_macro", "recall_macro", "roc_auc_ovr")
+
+
+@dataclass(frozen=True, eq=False)
+class Contender:
+    """One head on one extractor, or fusion of several, and what it answered in every fold.
+
+    Attributes
+    ----------
+    extractor : str or None
+        As the user named it; None for the baseline.
+    parts : tuple of int
+        Which blocks of columns it saw.
+    head : str
+    fusion : {"early", "late"} or None
+        None for one part.
+    fitted : list of Head
+        The head of every fold, with the fusion in it; empty for the baseline.
+    choices : list of Choice
+        The parameters of every fold; empty for the baseline.
+    answers : list of Answer
+        Of every fold.
+    metrics : dict of str to MetricScores
+    notes : list of str
+    """
+
+    extractor: str | None
+    parts: tuple[int, ...]
+    head: str
+    fusion: Fusion | None
+    fitted: list[Head]
+    choices: list[Choice]
+    answers: list[Answer]
+    metrics: dict[str, MetricScores]
+    notes: list[str]
+
+
+@dataclass(frozen=True, eq=False)
+class Standing:
+    """A contender's place: its intervals by metric, its verdict, and its difference from the best, if it is another."""
+
+    contender: Contender
+    intervals: dict[str, Interval | None]
+    verdict: Verdict
+    difference: Difference | None
+
+
+@dataclass(frozen=True)
+class Gain:
+    """What a fusion gains on the best of its parts that contends with the same head."""
+
+    extractor: str
+    head: str
+    fusion: Fusion
+    best_part: str
+    difference: Difference
+
+
+@dataclass(frozen=True, eq=False)
+class Ranking:
+    """The standings, the baseline first and then from best to worst; the gains of fusion; and sentences."""
+
+    standings: list[Standing]
+    gains: list[Gain]
+    notes: list[str]
+
+
+def rank(
+    contenders: Sequence[Contender],
+    baseline: Contender,
+    y: NDArray[Any],
+    folds: Sequence[Fold],
+    *,
+    task: Task,
+    metric: str,
+    together: NDArray[np.int64] | None = None,
+    random_state: int | None = 0,
+) -> Ranking:
+    """Rank contenders by a metric, and compare each with the best and each fusion with its parts.
+
+    Over several folds by the corrected resampled t-test, on one fold by a bootstrap of its test rows (whole
+    groups at a time): :mod:`featx.evaluation.significance`. The p-values of all comparisons with the best are
+    corrected together (Holm), and those of the fusions together. One that is below 0.05 makes a contender
+    "worse"; the others are "as good as the best", as far as these rows can tell.
+
+    Parameters
+    ----------
+    contenders : sequence of Contender
+    baseline : Contender
+    y : array of shape (n_samples,)
+        True labels.
+    folds : sequence of Fold
+        Of all repeats.
+    task : {"classification", "regression"}
+    metric : str
+        One of `featx.evaluation.scores.METRICS`; greater is better.
+    together : int64 array of shape (n_samples,) or None
+        Group numbers.
+    random_state : int or None
+        Seed of the bootstrap.
+
+    Raises
+    ------
+    UsageError
+        When no fold gives the metric.
+    """
+    everyone = [baseline, *contenders]
+    if missing := [one for one in everyone if metric not in one.metrics]:
+        raise UsageError(
+            f"metric {metric!r} has no value in any fold for head {missing[0].head!r}: the rows tested lack a"
+            " class, or have one that no training row has. Rank by another metric."
+        )
+    ranked = sorted(contenders, key=lambda one: -one.metrics[metric].mean)
+    best = ranked[0]
+    if len(folds) > 1:
+        intervals, compare = _over_folds(folds, metric)
+    else:
+        n_draws = max(
+            _N_DRAWS, 80 * len(everyone)
+        )  # the smallest p-value, 2 / n_draws, survives its correction
+        intervals, compare = _over_draws(everyone, y, folds[0], task, metric, together, n_draws, random_state)
+    others = [baseline, *ranked[1:]]
+    differences = _corrected([compare(one, best) for one in others])
+    standings = [
+        Standing(one, intervals(one), _verdict(one, baseline, difference), difference)
+        for one, difference in zip(others, differences, strict=True)
+    ]
+    standings.insert(1, Standing(best, intervals(best), "best", None))
+    gains, unmatched = _gains(contenders, metric, compare)
+    notes = [
+        *_baseline_notes(standings[0]),
+        *_resolution_notes(standings, metric, folds),
+        *unmatched,
+    ]
+    return Ranking(standings, gains, notes)
+
+
+def _verdict(one: Contender, baseline: Contender, difference: Difference) -> Verdict:
+    if one is baseline:
+        return "baseline"
+    told = difference.p_value is not None and difference.p_value < _LEVEL
+    return "worse" if told else "as good as the best"
+
+
+def _corrected(differences: Sequence[Difference]) -> list[Difference]:
+    p_values = holm([difference.p_value for difference in differences])
+    return [replace(one, p_value=p_value) for one, p_value in zip(differences, p_values, strict=True)]
+
+
+def _over_folds(folds: Sequence[Fold], metric: str) -> tuple[Any, Any]:
+    sizes = {
+        "n_train": float(np.mean([len(fold.train) for fold in folds])),
+        "n_test": float(np.mean([len(fold.test) for fold in folds])),
+    }
+    resolution = 1 / sizes["n_test"] if metric in _OF_A_SHARE else 0.0
+
+    def intervals(one: Contender) -> dict[str, Interval | None]:
+        return {
+            name: _cut(name, folds_interval([value for value in scores.folds if value is not None], **sizes))
+            for name, scores in one.metrics.items()
+        }
+
+    def compare(one: Contender, other: Contender) -> Difference:
+        pairs = [
+            pair
+            for pair in zip(one.metrics[metric].folds, other.metrics[metric].folds, strict=True)
+            if None not in pair
+        ]
+        if not pairs:  # such as a class that each of them has never met, in other folds
+            return Difference(one.metrics[metric].mean - other.metrics[metric].mean, None, None)
+        values, others = np.array(pairs, np.float64).T
+        return compare_folds(values, others, **sizes, resolution=resolution)
+
+    return intervals, compare
+
+
+def _over_draws(
+    contenders: Sequence[Contender],
+    y: NDArray[Any],
+    fold: Fold,
+    task: Task,
+    metric: str,
+    together: NDArray[np.int64] | None,
+    n_draws: int,
+    random_state: int | None,
+) -> tuple[Any, Any]:
+    draws: Mapping[int, dict[str, NDArray[np.float64]]] = {
+        id(one): bootstrap_scores(
+            y[fold.test],
+            one.answers[0],
+            task=task,
+            together=None if together is None else together[fold.test],
+            n_draws=n_draws,
+            random_state=random_state,
+        )
+        for one in contenders
+    }
+
+    def intervals(one: Contender) -> dict[str, Interval | None]:
+        return {name: draws_interval(draws[id(one)][name]) for name in one.metrics}
+
+    def compare(one: Contender, other: Contender) -> Difference:
+        return compare_draws(
+            one.metrics[metric].mean,
+            other.metrics[metric].mean,
+            draws[id(one)][metric],
+            draws[id(other)][metric],
+        )
+
+    return intervals, compare
+
+
+def _cut(name: str, interval: Interval | None) -> Interval | None:
+    """Return the interval within what the metric can be."""
+    if interval is None or name not in _OF_A_SHARE:
+        return interval
+    return max(0.0, interval[0]), min(1.0, interval[1])
+
+
+def _gains(
+    contenders: Sequence[Contender], metric: str, compare: Callable[[Contender, Contender], Difference]
+) -> tuple[list[Gain], list[str]]:
+    """Compare every fusion with the best of its parts; say which parts do not contend."""
+    found: list[tuple[Contender, Contender]] = []
+    alone: list[str] = []
+    for fused in contenders:
+        if fused.fusion is None:
+            continue
+        parts = [
+            one
+            for one in contenders
+            if len(one.parts) == 1 and one.parts[0] in fused.parts and one.head == fused.head
+        ]
+        if parts:
+            found.append((fused, max(parts, key=lambda one: one.metrics[metric].mean)))
+        if len(parts) < len(fused.parts):
+            alone.append(
+                f"{len(fused.parts) - len(parts)} of the {len(fused.parts)} parts of {fused.extractor} do not"
+                " contend by themselves, so what fusion gains on them is not known"
+            )
+    differences = _corrected([compare(fused, part) for fused, part in found])
+    gains = []
+    for (fused, part), difference in zip(found, differences, strict=True):
+        assert fused.extractor is not None
+        assert part.extractor is not None
+        assert fused.fusion is not None
+        gains.append(Gain(fused.extractor, fused.head, fused.fusion, part.extractor, difference))
+    return gains, list(dict.fromkeys(alone))
+
+
+def _baseline_notes(baseline: Standing) -> list[str]:
+    assert baseline.difference is not None
+    p_value = baseline.difference.p_value
+    if baseline.difference.mean < 0 and p_value is not None and p_value < _LEVEL:
+        return []
+    what = "the most frequent class" if baseline.contender.head == "majority" else "the mean label"
+    return [f"no contender is told from always answering {what}: these features say nothing by these rows"]
+
+
+def _resolution_notes(standings: Sequence[Standing], metric: str, folds: Sequence[Fold]) -> list[str]:
+    """Say how large a difference would have been told, where some were not."""
+    halves = [
+        (standing.difference.ci95[1] - standing.difference.ci95[0]) / 2
+        for standing in standings
+        if standing.verdict == "as good as the best"
+        and standing.difference is not None
+        and standing.difference.ci95 is not None
+        and standing.difference.mean < 0
+    ]
+    if not halves:
+        return []
+    if len(folds) > 1:
+        whom, way = f"{len(folds)} folds", "more repeats tell smaller ones"
+    else:
+        whom, way = f"{len(folds[0].test)} test rows", "more test rows tell smaller ones"
+    return [
+        f"{metric} has to differ by about {np.median(halves):.2g} to be told apart by these {whom}; {way}"
+    ]
