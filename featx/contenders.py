@@ -1,4 +1,4 @@
-"""What is compared: extractors and their fusions, and which columns of one extraction are whose; it extracts nothing."""
+"""What is compared: extractors and their fusions, and which columns of one extraction are whose."""
 
 import itertools
 from dataclasses import dataclass

@@ -1,6 +1,6 @@
 """How accurate a head is with how many labels: fits on a few rows of each class, tested on rows held out."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -63,6 +63,7 @@ def learning_curve(
     n_draws: int = 20,
     random_state: int | None = 0,
     n_jobs: int | None = None,
+    progress: Callable[[int, int], None] | None = None,
 ) -> list[CurvePoint]:
     """Return a head's accuracy on the test rows, fitted on ever more of the training rows.
 
@@ -92,6 +93,8 @@ def learning_curve(
         Seed of the draws.
     n_jobs : int or None
         Processes to fit in.
+    progress : callable or None
+        Called with how many fits are done, and how many there are.
 
     Returns
     -------
@@ -129,7 +132,9 @@ def learning_curve(
         random_state=random_state,
     )
     pairs = [(rows, test) for draws in drawn.values() for rows in draws]
-    accuracies, logs = fixed_accuracies(features, labels, head, params, pairs, n_jobs=n_jobs)
+    accuracies, logs = fixed_accuracies(
+        features, labels, head, params, pairs, n_jobs=n_jobs, progress=progress
+    )
     points, at = [], 0
     for size, draws in drawn.items():
         fits = slice(at, at := at + len(draws))
