@@ -93,13 +93,10 @@ def stacking_folds(
         When a class has too few rows, or groups, to be in every training part.
     """
     labels = y[fold.train]
+    together = None if groups is None else groups[fold.train]
+    _check_twice(labels, task=task, groups=together)
     inner = whole_fold(
-        labels,
-        task=task,
-        cv=cv,
-        groups=None if groups is None else groups[fold.train],
-        search=True,
-        random_state=random_state,
+        labels, task=task, cv=cv, groups=together, search=True, random_state=random_state
     ).inner
     if task == "classification":
         n_classes = len(np.unique(labels))
@@ -141,6 +138,21 @@ def joint_choice(choices: Sequence[Choice]) -> Choice:
         params |= named(choice.params, number)
         at_edge |= named(choice.at_edge, number)
     return Choice(params, None, at_edge, [log for choice in choices for log in choice.logs])
+
+
+def _check_twice(y: NDArray[Any], *, task: Task, groups: Rows | None) -> None:
+    """Refuse a class of one row, or one group, which could not be both fitted and tested in a stack."""
+    labels, codes = np.unique(y, return_inverse=True)
+    if task == "regression":
+        codes = np.zeros_like(codes)
+    members = np.stack([codes, np.arange(len(y)) if groups is None else groups])
+    counts = np.bincount(np.unique(members, axis=1)[0])
+    if counts.min() < 2:
+        whose = f"class {labels[counts.argmin()].item()!r}" if task == "classification" else "the data"
+        raise UsageError(
+            f"late fusion needs two rows or more of every class, and groups (exact copies count as one), in every"
+            f" training part; one has a single one of {whose}. Add samples, or take early fusion."
+        )
 
 
 def _part_of(progress: Callable[[int, int], None], number: int, n_parts: int) -> Callable[[int, int], None]:

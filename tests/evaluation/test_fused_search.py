@@ -60,6 +60,19 @@ def test_a_class_that_the_groups_leave_out_of_a_training_part_is_told():
         stacking_folds(y, fold, task="classification", cv=5, groups=groups, random_state=0)
 
 
+def test_a_class_that_a_training_part_has_once_is_told(data):
+    X, y = data
+    y[:2] = "cat"
+    with pytest.raises(UsageError, match=r"late fusion needs two rows .* a single one of class 'cat'"):
+        cross_validate(X, y, load_head("centroid"), cv=2, widths=[4, 2], fusion="late")
+    numbers = load_head("ridge_regression")
+    groups = np.arange(60) // 30
+    with pytest.raises(UsageError, match="a single one of the data"):
+        cross_validate(
+            X, X[:, 0], load_head(numbers.pipeline), cv=2, groups=groups, widths=[4, 2], fusion="late"
+        )
+
+
 def test_late_fusion_is_estimated_searched_and_fitted_on_all(data):
     X, y = data
     head = load_head("ridge")
