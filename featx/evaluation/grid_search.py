@@ -1,13 +1,13 @@
 """Choosing a head's parameters by inner folds, many searches in one parallel loop; it estimates no accuracy.
 
-The result is that of :class:`~sklearn.model_selection.GridSearchCV`. The loop is written out for two
-reasons: the fits of all outer folds share one pool of workers, and each fit's warnings are caught in the
-process where they are raised, which GridSearchCV loses when ``n_jobs`` is above one.
+The result is that of :class:`~sklearn.model_selection.GridSearchCV`. The loop is written out for three
+reasons: the fits of all outer folds share one pool of workers; each fit's warnings are caught in the
+process where they are raised, which GridSearchCV loses when ``n_jobs`` is above one; and what the candidates of
+a grid have in common is computed once where :mod:`featx.evaluation.shortcuts` knows how.
 """
 
 import itertools
 import time
-import warnings
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -22,18 +22,12 @@ from sklearn.utils.parallel import Parallel, delayed
 from threadpoolctl import threadpool_limits
 
 from featx.errors import UsageError
+from featx.evaluation.fit_log import FitLog, logged
 from featx.evaluation.folds import Fold
 from featx.evaluation.heads import Head
+from featx.evaluation.shortcuts import Outcome, Shortcut, find_shortcut
 
 __all__ = ["Answer", "Choice", "FitLog", "choose", "fit", "fit_and_predict", "notes"]
-
-
-@dataclass(frozen=True)
-class FitLog:
-    """What one fit had to say: its distinct warnings, as (category, first line), and why it failed, if so."""
-
-    warned: frozenset[tuple[str, str]]
-    failure: str | None
 
 
 @dataclass(frozen=True)
@@ -100,6 +94,9 @@ def choose(
     be fitted (more neighbours than rows) is passed over, and its log says so. `progress` is called with how many
     fits are done, and how many there are.
 
+    Workers map X from one file, which joblib writes once a call, or which is X's own where X is a
+    :class:`numpy.memmap`: none holds more of it than the rows it is fitting.
+
     Raises
     ------
     UsageError
@@ -108,18 +105,16 @@ def choose(
     candidates = head.candidates
     if len(candidates) == 1:
         return [Choice(candidates[0], None, {}, []) for _ in folds]
-    fits = [
-        (params, train, validation)
-        for fold in folds
-        for params in candidates
-        for train, validation in fold.inner
-    ]
+    shortcut = find_shortcut(head, X)
+    # One after the other, or all that share their work at once.
+    batches = [[params] for params in candidates] if shortcut is None else [candidates]
+    rounds = [(batch, *pair) for fold in folds for batch in batches for pair in fold.inner]
     outcomes = _told(
         Parallel(n_jobs=n_jobs, return_as="generator")(
-            delayed(_predictions)(head.pipeline, params, X, y, train, validation)
-            for params, train, validation in fits
+            delayed(_outcomes)(head.pipeline, shortcut, batch, X, y, train, validation)
+            for batch, train, validation in rounds
         ),
-        len(fits),
+        sum(len(batch) for batch, _, _ in rounds),
         progress,
     )
     score = accuracy_score if head.task == "classification" else r2_score
@@ -127,12 +122,15 @@ def choose(
     for fold in folds:
         means: list[float] = []
         logs: list[FitLog] = []
-        for _ in candidates:
-            scores = []
-            for (_, validation), (predicted, log) in zip(fold.inner, outcomes, strict=False):
-                scores.append(np.nan if predicted is None else score(y[validation], predicted))
-                logs.append(log)
-            means.append(float(np.mean(scores)))
+        for batch in batches:
+            scores = np.full((len(batch), len(fold.inner)), np.nan)
+            for number, (_, validation) in enumerate(fold.inner):
+                for candidate in range(len(batch)):
+                    predicted, log = next(outcomes)
+                    if predicted is not None:
+                        scores[candidate, number] = score(y[validation], predicted)
+                    logs.append(log)
+            means += scores.mean(axis=1).tolist()
         choices.append(_best(head, candidates, means, logs))
     return choices
 
@@ -193,28 +191,41 @@ def notes(head: Head, choices: Sequence[Choice], kept: Sequence[FitLog]) -> list
     return [*_edge_notes(choices), *_warning_notes(logs, kept), *_failure_notes(head, logs)]
 
 
-def _told(outcomes: Iterable[Any], total: int, progress: Callable[[int, int], None] | None) -> Iterator[Any]:
-    for done, outcome in enumerate(outcomes, start=1):
+def _told(
+    rounds: Iterable[list[Outcome]], total: int, progress: Callable[[int, int], None] | None
+) -> Iterator[Outcome]:
+    for done, outcome in enumerate(itertools.chain.from_iterable(rounds), start=1):
         if progress is not None:
             progress(done, total)
         yield outcome
 
 
-def _predictions(
-    pipeline: Any, params: Mapping[str, Any], X: Any, y: Any, train: Any, test: Any
-) -> tuple[NDArray[Any] | None, FitLog]:
-    """Fit and predict in a worker; the estimator stays there.
+def _outcomes(
+    pipeline: Any,
+    shortcut: Shortcut | None,
+    candidates: list[dict[str, Any]],
+    X: Any,
+    y: Any,
+    train: Any,
+    validation: Any,
+) -> list[Outcome]:
+    """Return what every candidate, fitted on the same rows, predicts, in a worker; the estimators stay there.
 
     One BLAS thread, as joblib's processes have anyway: on matrices this small, threads that wait for one
     another cost up to twenty times the work, and their sums would depend on ``n_jobs``.
     """
     with threadpool_limits(limits=1):
-        _, predicted, log, _ = _fit(pipeline, params, X, y, train, test)
-    return predicted, log
+        found: list[Outcome | None] = [None] * len(candidates)
+        if shortcut is not None:
+            found = shortcut.outcomes(candidates, X[train], y[train], X[validation])
+        return [
+            outcome or _fit(pipeline, params, X, y, train, validation)[1:3]
+            for outcome, params in zip(found, candidates, strict=True)
+        ]
 
 
 def _answer(pipeline: Any, params: Mapping[str, Any], X: Any, y: Any, train: Any, test: Any) -> Answer:
-    """Fit and answer in a worker, as `_predictions` does."""
+    """Fit and answer in a worker, as `_outcomes` does."""
     with threadpool_limits(limits=1):
         estimator, predicted, log, seconds = _fit(pipeline, params, X, y, train, test)
         scores, are_probabilities = (
@@ -240,25 +251,16 @@ def _fit(
 ) -> tuple[Any, NDArray[Any] | None, FitLog, tuple[float, float]]:
     """Return the fitted estimator, its predictions, its log, and the seconds that fitting and predicting took."""
     estimator = clone(pipeline).set_params(**clone(params, safe=False))
-    predicted, failure = None, None
     started = fitted = time.perf_counter()
-    with warnings.catch_warnings(record=True) as caught:
-        warnings.simplefilter("always", ConvergenceWarning)
-        try:
-            estimator.fit(X[train], y[train])
-            fitted = time.perf_counter()
-            if len(test):
-                predicted = estimator.predict(X[test])
-        except ValueError as error:
-            failure = _first_line(error)
-    seconds = (fitted - started, time.perf_counter() - fitted)
-    warned = frozenset((warning.category.__name__, _first_line(warning.message)) for warning in caught)
-    return estimator, predicted, FitLog(warned, failure), seconds
 
+    def work() -> NDArray[Any] | None:
+        nonlocal fitted
+        estimator.fit(X[train], y[train])
+        fitted = time.perf_counter()
+        return estimator.predict(X[test]) if len(test) else None
 
-def _first_line(message: Warning | Exception | str) -> str:
-    lines = str(message).strip().splitlines()
-    return lines[0].rstrip(".:") if lines else type(message).__name__
+    predicted, log = logged(work)
+    return estimator, predicted, log, (fitted - started, time.perf_counter() - fitted)
 
 
 def _checked(log: FitLog, head: Head, params: Mapping[str, Any]) -> FitLog:
@@ -270,9 +272,8 @@ def _checked(log: FitLog, head: Head, params: Mapping[str, Any]) -> FitLog:
 
 def _best(head: Head, candidates: list[dict[str, Any]], means: list[float], logs: list[FitLog]) -> Choice:
     if np.isnan(means).all():
-        raise UsageError(
-            f"head {head.name!r} cannot be fitted with any parameters of its grid: {logs[0].failure}."
-        )
+        why = next(log.failure for log in logs if log.failure is not None)
+        raise UsageError(f"head {head.name!r} cannot be fitted with any parameters of its grid: {why}.")
     best = int(np.nanargmax(means))
     at_edge = {name: candidates[best][name] for name in _rising_at_edge(candidates, means, best)}
     return Choice(candidates[best], means[best], at_edge, logs)

@@ -1,5 +1,9 @@
+import json
+from pathlib import Path
+
 import numpy as np
 import pytest
+from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.linear_model import LogisticRegression, Ridge
 from sklearn.model_selection import GridSearchCV, StratifiedKFold
 from sklearn.neighbors import KNeighborsClassifier
@@ -7,7 +11,7 @@ from sklearn.svm import SVC
 from threadpoolctl import threadpool_limits
 
 from featx.errors import UsageError
-from featx.evaluation.folds import make_folds, whole_fold
+from featx.evaluation.folds import Fold, make_folds, whole_fold
 from featx.evaluation.grid_search import Choice, choose, fit, fit_and_predict, notes
 from featx.evaluation.heads import Head, load_head
 
@@ -105,6 +109,16 @@ def test_candidates_that_cannot_be_fitted_are_passed_over_and_said():
     )
 
 
+def test_the_reason_is_named_where_every_candidate_fails_in_some_fold_only():
+    X, y = noisy_classes(30)
+    fold = Fold(
+        np.arange(30), np.arange(0), [(np.arange(20), np.arange(20, 30)), (np.arange(9), np.arange(9, 30))]
+    )
+    head = Head("head", KNeighborsClassifier(), {"n_neighbors": [10, 15]}, "classification")
+    with pytest.raises(UsageError, match="its grid: Expected n_neighbors <= n_samples_fit"):
+        choose(X, y, head, [fold], n_jobs=None)
+
+
 def test_when_no_candidate_can_be_fitted_that_is_an_error():
     X, y = noisy_classes(30)
     with pytest.raises(UsageError, match="'head' cannot be fitted with any parameters of its grid: Expected"):
@@ -157,3 +171,66 @@ def test_a_head_without_a_grid_is_not_searched():
     X, y = noisy_classes()
     (choice,) = choose(X, y, load_head("centroid"), one_fold(y), n_jobs=None)
     assert (choice.params, choice.score, choice.logs) == ({}, None, [])
+
+
+def witness():
+    """Return a classifier that writes down which files its process has mapped and how much memory is its own.
+
+    It is defined in here so that worker processes, which cannot import this file, get it by value.
+    """
+
+    class Witness(ClassifierMixin, BaseEstimator):
+        def __init__(self, folder=None, turn=0):
+            self.folder = folder
+            self.turn = turn
+
+        def fit(self, X, y):
+            mapped = {line.split()[-1] for line in Path("/proc/self/maps").read_text().splitlines()}
+            (own,) = [
+                int(line.split()[1]) * 1024
+                for line in Path("/proc/self/status").read_text().splitlines()
+                if line.startswith("RssAnon")
+            ]
+            seen = {"mapped": sorted(mapped), "own": own, "total": float(X.sum())}
+            (Path(self.folder) / f"{self.turn}-{int(X[0, 0]):02}.json").write_text(json.dumps(seen))
+            self.classes_ = np.unique(y)
+            return self
+
+        def predict(self, X):
+            return np.full(len(X), self.classes_[0])
+
+    return Witness
+
+
+def seen_by_workers(X, y, folder):
+    """Search two candidates on four pairs of eight rows each, and return what the fits saw."""
+    folder.mkdir()
+    inner = [(np.arange(start, start + 4), np.arange(start + 4, start + 8)) for start in range(0, 32, 8)]
+    head = Head("witness", witness()(str(folder)), {"turn": [1, 2]}, "classification")
+    choose(X, y, head, [Fold(np.arange(32), np.arange(0), inner)], n_jobs=2)
+    seen = [json.loads(path.read_text()) for path in sorted(folder.iterdir())]
+    assert [fit["total"] for fit in seen] == [float(X[rows].sum()) for _ in range(2) for rows, _ in inner]
+    return seen
+
+
+@pytest.mark.skipif(
+    not Path("/proc/self/maps").exists(), reason="tells what a process has mapped by Linux's /proc"
+)
+def test_workers_map_the_features_from_one_file_and_hold_no_copy_of_them(tmp_path):
+    X = np.zeros((4000, 4000), np.float32)
+    X[:32, 0] = np.arange(32)
+    y = np.arange(len(X)) % 2
+    few = seen_by_workers(X[:32, :10].copy(), y[:32], tmp_path / "few")
+    before = max(fit["own"] for fit in few)
+
+    seen = seen_by_workers(X, y, tmp_path / "all")
+    written = {name for fit in seen for name in fit["mapped"] if "joblib_memmapping_folder" in name}
+    assert len(written) == 1
+    assert max(fit["own"] for fit in seen) - before < X.nbytes / 2
+
+    on_disk = np.memmap(tmp_path / "X.bin", np.float32, "w+", shape=X.shape)
+    on_disk[:32] = X[:32]
+    for number, features in enumerate([on_disk, np.asarray(on_disk), on_disk[:, :3000]]):
+        seen = seen_by_workers(features, y, tmp_path / f"mapped {number}")
+        assert all(str(tmp_path / "X.bin") in fit["mapped"] for fit in seen)
+        assert max(fit["own"] for fit in seen) - before < X.nbytes / 2
