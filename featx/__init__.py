@@ -8,6 +8,7 @@ import importlib.metadata
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from featx.comparing import Comparison, compare
     from featx.errors import FeatxError
     from featx.estimator import Extractor
     from featx.extractors.module import ModuleExtractor
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     from featx.samples import SampleTable, read_samples
 
 __all__ = [
+    "Comparison",
     "Extractor",
     "Features",
     "FeatxError",
@@ -26,6 +28,7 @@ __all__ = [
     "Preprocessing",
     "SampleTable",
     "__version__",
+    "compare",
     "extract",
     "fit",
     "load",
@@ -33,6 +36,7 @@ __all__ = [
 ]
 
 _HOMES = {
+    "Comparison": "featx.comparing",
     "Extractor": "featx.estimator",
     "FeatxError": "featx.errors",
     "Features": "featx.features",
@@ -40,6 +44,7 @@ _HOMES = {
     "ModuleExtractor": "featx.extractors.module",
     "Preprocessing": "featx.extractors.preprocessing",
     "SampleTable": "featx.samples",
+    "compare": "featx.comparing",
     "extract": "featx.features",
     "fit": "featx.fitting",
     "load": "featx.model",

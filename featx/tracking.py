@@ -192,6 +192,9 @@ def provenance(
             "digest": _data_digest(features),
             "n_samples": len(features.ids),
             "n_failed": len(features.failures),
+            "failures": [
+                {"id": printable_line(failure.id), "reason": failure.reason} for failure in features.failures
+            ],
             "n_unlabelled": n_unlabelled,
             "n_duplicates": len(features.keys) - len(np.unique(features.keys, axis=0)),
             "classes": classes.tolist(),

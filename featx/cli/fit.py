@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from featx.model import Model
     from featx.samples import SampleTable
 
-__all__ = ["fit"]
+__all__ = ["fit", "understood"]
 
 _CLASSES_NAMED = 5
 
@@ -83,7 +83,7 @@ def fit(
 
     extractor, directory = options.one_extractor(extractors), options.cache_directory(cache)
     table = read_samples(data)
-    screen.remark(*_understood(table))
+    screen.remark(*understood(table))
     with telling_failures(screen), screen.progress() as progress:
         fitted = fitting.fit(
             table,
@@ -138,7 +138,7 @@ def fit(
         raise unsaved
 
 
-def _understood(table: "SampleTable") -> list[str]:
+def understood(table: "SampleTable") -> list[str]:
     """Return what the samples are taken for: folders of folders, say, are seldom meant as classes."""
     given = Counter[Any]([] if table.y is None else table.y[table.labelled].tolist())
     if not given:

@@ -8,8 +8,9 @@ from typing import Annotated
 
 import typer
 
-from featx.cli import cache, demo, doctor, extract, fit, list, predict
+from featx.cli import cache, compare, demo, doctor, extract, fit, list, predict
 from featx.cli.show import printable, shortened
+from featx.cli.typed import TypedGroup
 from featx.errors import FeatxError
 
 __all__ = ["app", "main"]
@@ -18,6 +19,7 @@ _INTERRUPTED = 130
 
 app = typer.Typer(
     name="featx",
+    cls=TypedGroup,
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
@@ -27,6 +29,7 @@ app = typer.Typer(
 app.command("extract")(extract.extract)
 app.command("fit")(fit.fit)
 app.command("predict")(predict.predict)
+app.command("compare")(compare.compare)
 app.add_typer(cache.app, name="cache")
 app.add_typer(list.app, name="list")
 app.command("doctor")(doctor.doctor)

@@ -14,7 +14,7 @@ from featx.evaluation.folds import Fold, inseparable_rows
 from featx.evaluation.fused_search import stacking_folds
 from featx.evaluation.fusion import Fusion, check_fusion
 from featx.evaluation.heads import Head, Task
-from featx.evaluation.ranking import Contender, Ranking, rank
+from featx.evaluation.ranking import Entry, Ranking, rank
 from featx.evaluation.scores import check_metric
 
 __all__ = ["HeadComparison", "check_comparison", "compare_heads"]
@@ -39,7 +39,7 @@ class HeadComparison:
         Group numbers of the rows that are never on both sides of a fold.
     ranking : Ranking
     notes : list of str
-        What a reader should know of the whole; each contender has notes of its own.
+        What a reader should know of the whole; each entry has notes of its own.
     """
 
     task: Task
@@ -52,9 +52,9 @@ class HeadComparison:
     notes: list[str]
 
     @property
-    def best(self) -> Contender:
-        """The contender with the highest mean."""
-        return next(one.contender for one in self.ranking.standings if one.verdict == "best")
+    def best(self) -> Entry:
+        """The entry with the highest mean."""
+        return next(one.entry for one in self.ranking.standings if one.verdict == "best")
 
 
 def compare_heads(
@@ -79,7 +79,7 @@ def compare_heads(
     """Judge every head on every extractor by nested cross-validation, all on the same folds, and rank them.
 
     All that is learnt of the data, scales, components, parameters and stacks included, is learnt in the
-    training rows of a fold. A search that two contenders have in common is done once.
+    training rows of a fold. A search that two entries have in common is done once.
 
     Parameters
     ----------
@@ -144,9 +144,9 @@ def compare_heads(
         random_state=random_state,
         n_jobs=n_jobs,
     )
-    contenders = contest.run(heads, {name: tuple(parts) for name, parts in extractors.items()}, progress)
+    entries = contest.run(heads, {name: tuple(parts) for name, parts in extractors.items()}, progress)
     ranking = rank(
-        contenders,
+        entries,
         baseline_of(labels, task, folds),
         labels,
         folds,

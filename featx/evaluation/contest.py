@@ -13,7 +13,7 @@ from featx.evaluation.fused_search import check_components, joint_choice, stacki
 from featx.evaluation.fusion import Fusion, early, late, part_columns
 from featx.evaluation.grid_search import Choice
 from featx.evaluation.heads import Head, Task
-from featx.evaluation.ranking import Contender
+from featx.evaluation.ranking import Entry
 from featx.evaluation.scores import baseline_answers, scores_by_metric, undefined_notes
 
 __all__ = ["Contest", "baseline_of"]
@@ -26,7 +26,7 @@ Search = tuple[Parts, int]
 
 @dataclass(kw_only=True, eq=False)
 class Contest:
-    """What all contenders share: the data, the folds, the way of fusing, and the searches done so far.
+    """What all entries share: the data, the folds, the way of fusing, and the searches done so far.
 
     Attributes
     ----------
@@ -59,7 +59,7 @@ class Contest:
         heads: Sequence[Head],
         extractors: Mapping[str, Parts],
         progress: Callable[[int, int], None] | None,
-    ) -> list[Contender]:
+    ) -> list[Entry]:
         """Return every head on every extractor, in this order.
 
         Raises
@@ -77,7 +77,7 @@ class Contest:
         }
         total = sum(searches.values()) + len(extractors) * len(heads) * len(self.folds)
         done = 0
-        contenders = []
+        entries = []
         for extractor, parts in extractors.items():
             X = self._block(parts)
             for number, head in enumerate(heads):
@@ -86,11 +86,11 @@ class Contest:
                         told = _shifted(progress, done, searches[search], total)
                         self.chosen[search] = self._search(head, search[0], told)
                         done += searches[search]
-                contenders.append(self._contender(X, extractor, parts, number, head))
+                entries.append(self._entry(X, extractor, parts, number, head))
                 done += len(self.folds)
                 if progress is not None:
                     progress(done, total)
-        return contenders
+        return entries
 
     def _searches(self, parts: Parts, number: int) -> list[Search]:
         """Return what has to be searched: a stack chooses for each part by itself."""
@@ -106,7 +106,7 @@ class Contest:
             progress=progress,
         )
 
-    def _contender(self, X: NDArray[Any], extractor: str, parts: Parts, number: int, head: Head) -> Contender:
+    def _entry(self, X: NDArray[Any], extractor: str, parts: Parts, number: int, head: Head) -> Entry:
         by_part = [self.chosen[search] for search in self._searches(parts, number)]
         if self.fusion == "late" and len(parts) > 1:
             of_fold = list(zip(*by_part, strict=True))
@@ -119,7 +119,7 @@ class Contest:
         answers = grid_search.fit_and_predict(X, self.y, fitted, self.folds, settled, n_jobs=self.n_jobs)
         metrics = scores_by_metric(self.y, head.task, self.folds, answers)
         logs = [answer.log for answer in answers]
-        return Contender(
+        return Entry(
             extractor=extractor,
             parts=parts,
             head=head.name,
@@ -161,10 +161,10 @@ class Contest:
         return np.ascontiguousarray(np.hstack([self.X[:, columns[part]] for part in parts]))
 
 
-def baseline_of(y: NDArray[Any], task: Task, folds: Sequence[Fold]) -> Contender:
-    """Return what knowing no feature answers, as a contender without an extractor."""
+def baseline_of(y: NDArray[Any], task: Task, folds: Sequence[Fold]) -> Entry:
+    """Return what knowing no feature answers, as an entry without an extractor."""
     answers = baseline_answers(y, task, folds)
-    return Contender(
+    return Entry(
         extractor=None,
         parts=(),
         head="majority" if task == "classification" else "mean",

@@ -1,4 +1,4 @@
-"""Which of several contenders, judged on the same folds, is best, and which are really worse; it fits nothing."""
+"""Which of several entries, judged on the same folds, is best, and which are really worse; it fits nothing."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -24,7 +24,7 @@ from featx.evaluation.significance import (
     holm,
 )
 
-__all__ = ["Contender", "Gain", "Ranking", "Standing", "Verdict", "rank"]
+__all__ = ["Entry", "Gain", "Ranking", "Standing", "Verdict", "rank"]
 
 Verdict = Literal["best", "as good as the best", "worse", "baseline"]
 
@@ -34,7 +34,7 @@ _OF_A_SHARE = ("accuracy", "balanced_accuracy", "f1_macro", "precision_macro", "
 
 
 @dataclass(frozen=True, eq=False)
-class Contender:
+class Entry:
     """One head on one extractor, or fusion of several, and what it answered in every fold.
 
     Attributes
@@ -69,9 +69,9 @@ class Contender:
 
 @dataclass(frozen=True, eq=False)
 class Standing:
-    """A contender's place: its intervals by metric, its verdict, and its difference from the best, if it is another."""
+    """An entry's place: its intervals by metric, its verdict, and its difference from the best, if it is another."""
 
-    contender: Contender
+    entry: Entry
     intervals: dict[str, Interval | None]
     verdict: Verdict
     difference: Difference | None
@@ -98,8 +98,8 @@ class Ranking:
 
 
 def rank(
-    contenders: Sequence[Contender],
-    baseline: Contender,
+    entries: Sequence[Entry],
+    baseline: Entry,
     y: NDArray[Any],
     folds: Sequence[Fold],
     *,
@@ -108,17 +108,17 @@ def rank(
     together: NDArray[np.int64] | None = None,
     random_state: int | None = 0,
 ) -> Ranking:
-    """Rank contenders by a metric, and compare each with the best and each fusion with its parts.
+    """Rank entries by a metric, and compare each with the best and each fusion with its parts.
 
     Over several folds by the corrected resampled t-test, on one fold by a bootstrap of its test rows (whole
     groups at a time): :mod:`featx.evaluation.significance`. The p-values of all comparisons with the best are
-    corrected together (Holm), and those of the fusions together. One that is below 0.05 makes a contender
+    corrected together (Holm), and those of the fusions together. One that is below 0.05 makes an entry
     "worse"; the others are "as good as the best", as far as these rows can tell.
 
     Parameters
     ----------
-    contenders : sequence of Contender
-    baseline : Contender
+    entries : sequence of Entry
+    baseline : Entry
     y : array of shape (n_samples,)
         True labels.
     folds : sequence of Fold
@@ -136,13 +136,13 @@ def rank(
     UsageError
         When no fold gives the metric.
     """
-    everyone = [baseline, *contenders]
+    everyone = [baseline, *entries]
     if missing := [one for one in everyone if metric not in one.metrics]:
         raise UsageError(
             f"metric {metric!r} has no value in any fold for head {missing[0].head!r}: the rows tested lack a"
             " class, or have one that no training row has. Rank by another metric."
         )
-    ranked = sorted(contenders, key=lambda one: -one.metrics[metric].mean)
+    ranked = sorted(entries, key=lambda one: -one.metrics[metric].mean)
     best = ranked[0]
     if len(folds) > 1:
         intervals, compare = _over_folds(folds, metric)
@@ -158,16 +158,16 @@ def rank(
         for one, difference in zip(others, differences, strict=True)
     ]
     standings.insert(1, Standing(best, intervals(best), "best", None))
-    gains, unmatched = _gains(contenders, metric, compare)
+    gains, unmatched = _gains(entries, metric, compare)
     notes = [
-        *_baseline_notes(standings[0]),
+        *_baseline_notes(standings[0], folds),
         *_resolution_notes(standings, metric, folds),
         *unmatched,
     ]
     return Ranking(standings, gains, notes)
 
 
-def _verdict(one: Contender, baseline: Contender, difference: Difference) -> Verdict:
+def _verdict(one: Entry, baseline: Entry, difference: Difference) -> Verdict:
     if one is baseline:
         return "baseline"
     told = difference.p_value is not None and difference.p_value < _LEVEL
@@ -186,13 +186,13 @@ def _over_folds(folds: Sequence[Fold], metric: str) -> tuple[Any, Any]:
     }
     resolution = 1 / sizes["n_test"] if metric in _OF_A_SHARE else 0.0
 
-    def intervals(one: Contender) -> dict[str, Interval | None]:
+    def intervals(one: Entry) -> dict[str, Interval | None]:
         return {
             name: _cut(name, folds_interval([value for value in scores.folds if value is not None], **sizes))
             for name, scores in one.metrics.items()
         }
 
-    def compare(one: Contender, other: Contender) -> Difference:
+    def compare(one: Entry, other: Entry) -> Difference:
         pairs = [
             pair
             for pair in zip(one.metrics[metric].folds, other.metrics[metric].folds, strict=True)
@@ -207,7 +207,7 @@ def _over_folds(folds: Sequence[Fold], metric: str) -> tuple[Any, Any]:
 
 
 def _over_draws(
-    contenders: Sequence[Contender],
+    entries: Sequence[Entry],
     y: NDArray[Any],
     fold: Fold,
     task: Task,
@@ -225,13 +225,13 @@ def _over_draws(
             n_draws=n_draws,
             random_state=random_state,
         )
-        for one in contenders
+        for one in entries
     }
 
-    def intervals(one: Contender) -> dict[str, Interval | None]:
+    def intervals(one: Entry) -> dict[str, Interval | None]:
         return {name: draws_interval(draws[id(one)][name]) for name in one.metrics}
 
-    def compare(one: Contender, other: Contender) -> Difference:
+    def compare(one: Entry, other: Entry) -> Difference:
         return compare_draws(
             one.metrics[metric].mean,
             other.metrics[metric].mean,
@@ -250,17 +250,17 @@ def _cut(name: str, interval: Interval | None) -> Interval | None:
 
 
 def _gains(
-    contenders: Sequence[Contender], metric: str, compare: Callable[[Contender, Contender], Difference]
+    entries: Sequence[Entry], metric: str, compare: Callable[[Entry, Entry], Difference]
 ) -> tuple[list[Gain], list[str]]:
     """Compare every fusion with the best of its parts; say which parts do not contend."""
-    found: list[tuple[Contender, Contender]] = []
+    found: list[tuple[Entry, Entry]] = []
     alone: list[str] = []
-    for fused in contenders:
+    for fused in entries:
         if fused.fusion is None:
             continue
         parts = [
             one
-            for one in contenders
+            for one in entries
             if len(one.parts) == 1 and one.parts[0] in fused.parts and one.head == fused.head
         ]
         if parts:
@@ -280,13 +280,13 @@ def _gains(
     return gains, list(dict.fromkeys(alone))
 
 
-def _baseline_notes(baseline: Standing) -> list[str]:
+def _baseline_notes(baseline: Standing, folds: Sequence[Fold]) -> list[str]:
     assert baseline.difference is not None
     p_value = baseline.difference.p_value
     if baseline.difference.mean < 0 and p_value is not None and p_value < _LEVEL:
         return []
-    what = "the most frequent class" if baseline.contender.head == "majority" else "the mean label"
-    return [f"no contender is told from always answering {what}: these features say nothing by these rows"]
+    what = "the most frequent class" if baseline.entry.head == "majority" else "the mean label"
+    return [f"the best is not told from always answering {what}, by {_rows_of(folds)}"]
 
 
 def _resolution_notes(standings: Sequence[Standing], metric: str, folds: Sequence[Fold]) -> list[str]:
@@ -301,10 +301,12 @@ def _resolution_notes(standings: Sequence[Standing], metric: str, folds: Sequenc
     ]
     if not halves:
         return []
-    if len(folds) > 1:
-        whom, way = f"{len(folds)} folds", "more repeats tell smaller ones"
-    else:
-        whom, way = f"{len(folds[0].test)} test rows", "more test rows tell smaller ones"
+    way = "more repeats" if len(folds) > 1 else "more test rows"
     return [
-        f"{metric} has to differ by about {np.median(halves):.2g} to be told apart by these {whom}; {way}"
+        f"{metric} has to differ by about {np.median(halves):.2g} to be told apart by {_rows_of(folds)};"
+        f" {way} tell smaller ones"
     ]
+
+
+def _rows_of(folds: Sequence[Fold]) -> str:
+    return f"these {len(folds)} folds" if len(folds) > 1 else f"these {len(folds[0].test)} test rows"

@@ -17,6 +17,7 @@ COMMANDS = [
     ["extract"],
     ["fit"],
     ["predict"],
+    ["compare"],
     ["doctor"],
     ["demo"],
     ["cache", "list"],
@@ -37,7 +38,7 @@ def test_help_of_every_command_shows_an_example_and_the_common_options(words, te
         assert option in shown
 
 
-@pytest.mark.parametrize("words", [["extract"], ["fit"], ["predict"]], ids=" ".join)
+@pytest.mark.parametrize("words", [["extract"], ["fit"], ["predict"], ["compare"]], ids=" ".join)
 def test_every_command_that_extracts_takes_the_options_of_a_run(words, text):
     shown = text(*words, "--help").out
     for option in ("--device", "--runtime", "--batch-size", "--workers", "--on-error", "--max-error-rate"):
