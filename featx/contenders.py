@@ -1,6 +1,7 @@
 """What is compared: extractors and their fusions, and which columns of one extraction are whose."""
 
 import itertools
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -14,7 +15,7 @@ if TYPE_CHECKING:
     from featx.extractors.spec import ExtractorSpec, Request
     from featx.features import Features
 
-__all__ = ["Contender", "matrix_of", "read_contenders", "specs_of"]
+__all__ = ["Contender", "check_distinct", "matrix_of", "read_contenders", "specs_of"]
 
 
 @dataclass(frozen=True)
@@ -77,6 +78,23 @@ def read_contenders(extractors: Any) -> "tuple[list[Contender], list[Request | M
             raise UsageError(f"extractor {name!r} is given twice{also}. Name it once.")
         contenders.append(Contender(name, numbers))
     return contenders, distinct
+
+
+def check_distinct(contenders: Sequence[Contender], features: "Features") -> None:
+    """Refuse contenders that are written differently and turn out to be the same, such as a name with its defaults.
+
+    Raises
+    ------
+    UsageError
+    """
+    seen: dict[frozenset[str], str] = {}
+    for contender in contenders:
+        same = frozenset(spec.fingerprint for spec in specs_of(contender, features))
+        if same in seen:
+            raise UsageError(
+                f"extractors {seen[same]!r} and {contender.name!r} are the same: every vector is equal. Name one."
+            )
+        seen[same] = contender.name
 
 
 def specs_of(contender: Contender, features: "Features") -> "list[ExtractorSpec]":

@@ -3,12 +3,12 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from featx.contenders import Contender, matrix_of, read_contenders, specs_of
+from featx.contenders import Contender, check_distinct, matrix_of, read_contenders, specs_of
 from featx.errors import UsageError
 
 FEATURES = SimpleNamespace(
     X=np.arange(12, dtype=np.float32).reshape(2, 6),
-    specs=[SimpleNamespace(n_features=width) for width in (1, 2, 3)],
+    specs=[SimpleNamespace(n_features=width, fingerprint=f"{width}") for width in (1, 2, 3)],
 )
 
 
@@ -50,3 +50,12 @@ def test_a_contender_has_its_own_columns_in_its_own_order():
     neighbours = matrix_of(Contender("a+b", (0, 1)), FEATURES)
     assert neighbours.tolist() == [[0, 1, 2], [6, 7, 8]]
     assert neighbours.base is FEATURES.X.base
+
+
+def test_what_is_written_differently_and_is_the_same_is_refused():
+    two = SimpleNamespace(specs=[FEATURES.specs[0], FEATURES.specs[0], FEATURES.specs[1]])
+    check_distinct([Contender("a", (0,)), Contender("a+c", (0, 2))], two)
+    with pytest.raises(
+        UsageError, match="extractors 'a' and 'torchvision/a' are the same: every vector is equal"
+    ):
+        check_distinct([Contender("a", (0,)), Contender("torchvision/a", (1,))], two)

@@ -98,8 +98,8 @@ def draw_episodes(
         ("queries", queries, 1),
         ("episodes", episodes, 2),
     ):
-        if value < least:
-            raise UsageError(f"{name}: expected a whole number from {least}, got {value}.")
+        if not isinstance(value, int | np.integer) or value < least:
+            raise UsageError(f"{name}: expected a whole number from {least}, got {value!r}.")
     labels = np.asarray(y)
     numbers = np.arange(len(labels)) if together is None else np.unique(together, return_inverse=True)[1]
     pools = _pools(labels, numbers)

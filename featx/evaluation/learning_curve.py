@@ -10,11 +10,12 @@ from numpy.typing import ArrayLike, NDArray
 from featx.errors import UsageError
 from featx.evaluation import grid_search
 from featx.evaluation.fixed_fits import fixed_accuracies
+from featx.evaluation.folds import Fold, make_folds, predefined_fold
 from featx.evaluation.grid_search import FitLog
 from featx.evaluation.heads import Head
 from featx.evaluation.intervals import mean_interval
 
-__all__ = ["CurvePoint", "draw_rows", "learning_curve"]
+__all__ = ["CurvePoint", "check_sizes", "draw_rows", "held_out_fold", "learning_curve"]
 
 Rows = NDArray[np.int64]
 
@@ -168,9 +169,7 @@ def draw_rows(
     UsageError
         As `learning_curve`.
     """
-    wanted = {size for size in labels_per_class if size is not None}
-    if wrong := [size for size in wanted if not isinstance(size, int | np.integer) or size < 1]:
-        raise UsageError(f"labels per class are whole numbers from 1, or None for all; got {wrong[0]!r}.")
+    wanted = check_sizes(labels_per_class)
     if n_draws < 2:
         raise UsageError(f"a learning curve needs 2 draws or more for an interval; got {n_draws}.")
     usable = np.sort(train)
@@ -192,6 +191,49 @@ def draw_rows(
             draws.append(np.sort(np.concatenate([rows[:size] for rows in shuffled])))
     drawn[None] = [usable]
     return drawn
+
+
+def check_sizes(labels_per_class: Iterable[int | None]) -> set[int]:
+    """Return the sizes other than None, or raise UsageError for what is no number of labels."""
+    sizes = {size for size in labels_per_class if size is not None}
+    if wrong := [size for size in sizes if not isinstance(size, int | np.integer) or size < 1]:
+        raise UsageError(f"labels per class are whole numbers from 1, or None for all; got {wrong[0]!r}.")
+    return sizes
+
+
+def held_out_fold(
+    y: NDArray[Any],
+    *,
+    splits: Iterable[str] | None = None,
+    together: Rows | None = None,
+    random_state: int | None = 0,
+) -> Fold:
+    """Return what a learning curve is fitted and tested on: the data's own split, else two parts in three and one.
+
+    Parameters
+    ----------
+    y : array of shape (n_samples,)
+        Classes.
+    splits : iterable of str or None
+        As `featx.evaluation.folds.predefined_fold` takes them.
+    together : int64 array of shape (n_samples,) or None
+        Group numbers; without a split of the data's own no group is on both sides.
+    random_state : int or None
+        Seed of the shuffling, which keeps the shares of the classes.
+
+    Raises
+    ------
+    UsageError
+        When the split cannot be used, or a class has too few rows or groups to be on both sides.
+    """
+    shared: dict[str, Any] = {
+        "task": "classification",
+        "cv": 3,
+        "groups": together,
+        "search": False,
+        "random_state": random_state,
+    }
+    return make_folds(y, **shared)[0] if splits is None else predefined_fold(y, splits, **shared)
 
 
 def _point(

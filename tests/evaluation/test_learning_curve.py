@@ -4,7 +4,7 @@ import pytest
 from featx.errors import UsageError
 from featx.evaluation.folds import inseparable_rows
 from featx.evaluation.heads import load_head
-from featx.evaluation.learning_curve import draw_rows, learning_curve
+from featx.evaluation.learning_curve import draw_rows, held_out_fold, learning_curve
 
 CLASSES = np.repeat(["a", "b", "c"], 20)
 TRAIN, TEST = np.flatnonzero(np.arange(60) % 2 == 0), np.flatnonzero(np.arange(60) % 2)
@@ -131,3 +131,24 @@ def test_what_gives_no_curve_is_refused(options, message):
 def test_a_regression_head_is_refused():
     with pytest.raises(UsageError, match=r"'svr' is a regression head. Leave the curve out"):
         learning_curve(clusters(CLASSES), np.arange(60), load_head("svr"), {}, train=TRAIN, test=TEST)
+
+
+def test_a_third_of_every_class_is_held_out_and_no_group_torn():
+    groups = np.arange(60) // 2
+    fold = held_out_fold(CLASSES, together=groups)
+    assert np.unique(CLASSES[fold.test], return_counts=True)[1] == pytest.approx([20 / 3] * 3, abs=2)
+    assert sorted([*fold.train, *fold.test]) == list(range(60))
+    assert not set(groups[fold.train]) & set(groups[fold.test])
+    assert not np.array_equal(fold.test, held_out_fold(CLASSES, together=groups, random_state=1).test)
+
+
+def test_the_split_of_the_data_comes_first():
+    splits = np.where(np.arange(60) % 5 == 0, "test", np.where(np.arange(60) % 5 == 1, "val", "train"))
+    fold = held_out_fold(CLASSES, splits=splits)
+    assert fold.test.tolist() == list(range(0, 60, 5))
+    assert len(fold.train) == 48
+
+
+def test_a_class_that_cannot_be_on_both_sides_is_refused():
+    with pytest.raises(UsageError, match="class 'd' has 2 rows, fewer than the 3 folds"):
+        held_out_fold(np.array([*CLASSES, "d", "d"]))
