@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from featx.extractors.module import ModuleExtractor
     from featx.extractors.preprocessing import Preprocessing
     from featx.features import Features, extract
+    from featx.fewshot import FewShot, few_shot
     from featx.fitting import fit
     from featx.model import Model, load
     from featx.samples import SampleTable, read_samples
@@ -23,6 +24,7 @@ __all__ = [
     "Extractor",
     "Features",
     "FeatxError",
+    "FewShot",
     "Model",
     "ModuleExtractor",
     "Preprocessing",
@@ -30,6 +32,7 @@ __all__ = [
     "__version__",
     "compare",
     "extract",
+    "few_shot",
     "fit",
     "load",
     "read_samples",
@@ -40,12 +43,14 @@ _HOMES = {
     "Extractor": "featx.estimator",
     "FeatxError": "featx.errors",
     "Features": "featx.features",
+    "FewShot": "featx.fewshot",
     "Model": "featx.model",
     "ModuleExtractor": "featx.extractors.module",
     "Preprocessing": "featx.extractors.preprocessing",
     "SampleTable": "featx.samples",
     "compare": "featx.comparing",
     "extract": "featx.features",
+    "few_shot": "featx.fewshot",
     "fit": "featx.fitting",
     "load": "featx.model",
     "read_samples": "featx.samples",

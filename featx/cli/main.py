@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from featx.cli import cache, compare, demo, doctor, extract, fit, list, predict
+from featx.cli import cache, compare, demo, doctor, extract, fewshot, fit, list, predict
 from featx.cli.show import printable, shortened
 from featx.cli.typed import TypedGroup
 from featx.errors import FeatxError
@@ -30,6 +30,7 @@ app.command("extract")(extract.extract)
 app.command("fit")(fit.fit)
 app.command("predict")(predict.predict)
 app.command("compare")(compare.compare)
+app.command("fewshot")(fewshot.fewshot)
 app.add_typer(cache.app, name="cache")
 app.add_typer(list.app, name="list")
 app.command("doctor")(doctor.doctor)

@@ -18,6 +18,7 @@ COMMANDS = [
     ["fit"],
     ["predict"],
     ["compare"],
+    ["fewshot"],
     ["doctor"],
     ["demo"],
     ["cache", "list"],
@@ -38,7 +39,7 @@ def test_help_of_every_command_shows_an_example_and_the_common_options(words, te
         assert option in shown
 
 
-@pytest.mark.parametrize("words", [["extract"], ["fit"], ["predict"], ["compare"]], ids=" ".join)
+@pytest.mark.parametrize("words", [["extract"], ["fit"], ["predict"], ["compare"], ["fewshot"]], ids=" ".join)
 def test_every_command_that_extracts_takes_the_options_of_a_run(words, text):
     shown = text(*words, "--help").out
     for option in ("--device", "--runtime", "--batch-size", "--workers", "--on-error", "--max-error-rate"):

@@ -1,0 +1,386 @@
+"""From labelled samples to few-shot accuracies and learning curves: extract once, draw once, score every contender."""
+
+import os
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Unpack
+
+import numpy as np
+
+from featx.contenders import Contender, check_distinct, matrix_of, read_contenders, specs_of
+from featx.engine import Progress, SettingsKeywords
+from featx.errors import UsageError
+from featx.evaluation.episodes import Episodes, draw_episodes
+from featx.evaluation.few_shot import episode_accuracies
+from featx.evaluation.folds import inseparable_rows
+from featx.evaluation.heads import Head, load_head
+from featx.evaluation.intervals import difference_interval, mean_interval
+from featx.evaluation.learning_curve import check_sizes, held_out_fold, learning_curve
+from featx.features import Features, extract
+from featx.samples import SampleTable, read_labelled
+from featx.tracking import SCHEMA, check_run_folder, plain_json, provenance, write_run
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+__all__ = ["FewShot", "few_shot"]
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class FewShot:
+    """What few-shot evaluation found.
+
+    Attributes
+    ----------
+    results : dict
+        Plain values, as ``results.json`` holds them: ``data``, ``extractors``, ``protocol``, ``results`` (by extractor,
+        head and shots ``mean``, ``std``, ``ci95``, and the paired difference to the best), ``best``,
+        ``learning_curve``, ``notes``.
+    accuracies : dict of (str, str, int) to float64 array of shape (n_episodes,)
+        The accuracy of every episode by extractor, head and shots.
+    """
+
+    results: dict[str, Any]
+    accuracies: dict[tuple[str, str, int], np.ndarray]
+
+    def __repr__(self) -> str:
+        best = ", ".join(
+            f"{one['shots']}-shot {one['mean']:.3f} by {one['label']} with {one['head']}"
+            for one in self.results["results"]
+            if {key: one[key] for key in ("shots", "extractor", "head")} in self.results["best"]
+        )
+        return f"FewShot({self.results['protocol']['ways']}-way: {best})"
+
+    def table(self) -> "pd.DataFrame":
+        """Return the accuracy of every extractor with every head, a line for each number of shots."""
+        import pandas as pd
+
+        header, rows = _table(self.results["results"])
+        return pd.DataFrame(rows, columns=header)
+
+    def save(self, folder: str | os.PathLike[str]) -> Path:
+        """Write ``results.json``, ``results.csv`` and ``learning_curve.csv`` into a folder.
+
+        Raises
+        ------
+        UsageError
+            If the folder holds something else than a run of featx, or cannot be written to.
+        """
+        check_run_folder(folder)
+        tables = {"results": _table(self.results["results"])}
+        points = [
+            {"extractor": curve["extractor"], "head": curve["head"], **point}
+            for curve in self.results["learning_curve"]
+            for point in curve["points"]
+        ]
+        if points:
+            tables["learning_curve"] = _table(points)
+        write_run(folder, results=self.results, tables=tables)
+        return Path(folder)
+
+
+def few_shot(
+    samples: Any,
+    extractors: Any,
+    *,
+    ways: int = 5,
+    shots: int | Sequence[int] = (1, 5),
+    queries: int = 15,
+    episodes: int = 1000,
+    heads: Sequence[Any] = ("centroid",),
+    labels_per_class: Iterable[int | None] = (1, 2, 5, 10, 20, None),
+    cache: str | os.PathLike[str] | None = None,
+    labels: Any = None,
+    groups: Any = None,
+    random_state: int | None = 0,
+    n_jobs: int | None = None,
+    progress: Callable[[Progress], None] | None = None,
+    **settings: Unpack[SettingsKeywords],
+) -> FewShot:
+    """Evaluate extractors on N-way K-shot episodes, and on ever more labels of all classes.
+
+    Every extractor and head gets the same episodes and the same draws, from one pass over the samples. Exact
+    copies, and rows of one group, are never on both sides. Heads are fitted as they stand: a handful of rows is nothing
+    to search on.
+
+    Parameters
+    ----------
+    samples : SampleTable, path, list of paths, arrays, images, DataFrame or torch Dataset
+        Everything that `featx.read_samples` takes, with classes as labels; rows without one are left out.
+    extractors : str, ModuleExtractor, or list of these or of fusions
+        What is compared: ``["resnet50", "resnet50+hog"]``. A fusion's features stand side by side.
+    ways : int
+        Classes of an episode.
+    shots : int or sequence of int
+        Samples of each class to learn from; each number is evaluated.
+    queries : int
+        Samples of each class to ask about; fewer where the classes have no more.
+    episodes : int
+        How many.
+    heads : sequence of str, path or scikit-learn classifier
+        Recipes' names, paths of a user's own, or unfitted estimators. ``centroid`` is SimpleShot (Wang et al. 2019,
+        arXiv:1911.04623), and with ``ridge`` the fast one: these two are computed for many episodes at once.
+    labels_per_class : iterable of int or None
+        Sizes of the learning curve, None for all; nothing at all for no curve. It is tested on the data's own split,
+        else on a third, stratified, that is held out.
+    cache : path, optional
+        Folder that keeps the vectors; None keeps them in memory only.
+    labels, groups : array-like of shape (n_samples,), optional
+        Override what the samples bring.
+    random_state : int or None
+        Seed of episodes, draws, held-out rows and heads; None for a fresh one, which the results name.
+    n_jobs : int, optional
+        Processes to fit in, as scikit-learn counts them.
+    progress : callable, optional
+        Called with a `featx.engine.Progress` while features are extracted, and while heads are fitted.
+    **settings
+        Fields of `featx.engine.Settings`.
+
+    Returns
+    -------
+    FewShot
+
+    Raises
+    ------
+    UsageError
+        For samples without classes, or with too few of them or of their samples, and for heads that cannot be
+        fitted on so few.
+    FeatxError
+        Whatever `featx.extract` raises.
+    """
+    contenders, parts = read_contenders(extractors)
+    table, n_unlabelled = read_labelled(samples, labels=labels, groups=groups)
+    seed = int(np.random.SeedSequence().generate_state(1)[0]) if random_state is None else random_state
+    recipes = _read_heads(heads, seed)
+    sizes = list(labels_per_class)
+    check_sizes(sizes)
+    asked = sorted(set([shots] if isinstance(shots, int) else shots))
+    if not asked:
+        raise UsageError("shots: expected at least one number, such as 1, got none.")
+    drawing: dict[str, Any] = {"ways": ways, "queries": queries, "random_state": seed}
+    assert table.y is not None
+    _check_classes(table.y)
+    for number in asked:  # all but exact copies is known before anything is extracted
+        given = inseparable_rows(table.groups, None)
+        draw_episodes(table.y, shots=number, episodes=min(episodes, 2), together=given, **drawing)
+    features = extract(table, parts, cache=cache, progress=progress, **settings)
+    check_distinct(contenders, features)
+    source = provenance(features, table, n_unlabelled=n_unlabelled, source=_source(samples))
+    assert features.y is not None
+    together = inseparable_rows(features.groups, features.keys)
+    drawn = [
+        draw_episodes(features.y, shots=number, episodes=episodes, together=together, **drawing)
+        for number in asked
+    ]
+    notes = [note for one in drawn for note in one.notes]
+    labels_of = [one["label"] for one in source["extractors"]]
+    pairs = [
+        _Pair(contender, "+".join(labels_of[part] for part in contender.parts), head)
+        for contender in contenders
+        for head in recipes
+    ]
+    accuracies = _accuracies(features, pairs, drawn, notes, n_jobs=n_jobs, progress=progress)
+    curves: list[dict[str, Any]] = []
+    if sizes:
+        options: dict[str, Any] = {"labels_per_class": sizes, "random_state": seed, "n_jobs": n_jobs}
+        curves = _curves(features, together, pairs, notes, progress=progress, **options)
+    if n_unlabelled:
+        notes.append(f"{n_unlabelled} samples have no label and were left out")
+    results = [_result(pair, one, features, accuracies) for one in drawn for pair in pairs]
+    protocol = {
+        "ways": ways,
+        "shots": asked,
+        "queries": queries,
+        "episodes": episodes,
+        "random_state": seed,
+    }
+    found = {
+        "schema": SCHEMA,
+        "kind": "fewshot",
+        "command": None,
+        "directory": None,
+        **source,
+        "notes": list(dict.fromkeys(notes)),
+        "protocol": protocol,
+        "results": results,
+        "best": [
+            {"shots": number, **dict(zip(("extractor", "head"), _best(accuracies, number), strict=True))}
+            for number in asked
+        ],
+        "learning_curve": curves,
+    }
+    return FewShot(plain_json(found), accuracies)
+
+
+@dataclass(frozen=True, eq=False)
+class _Pair:
+    """A contender with a head, and the contender's short name."""
+
+    contender: Contender
+    label: str
+    head: Head
+
+    def key(self, shots: int) -> tuple[str, str, int]:
+        return self.contender.name, self.head.name, shots
+
+
+def _read_heads(heads: Any, random_state: int) -> list[Head]:
+    given = list(heads) if isinstance(heads, list | tuple) else [heads]
+    recipes = [load_head(head, random_state=random_state) for head in given]
+    if not recipes:
+        raise UsageError("heads: expected at least one, such as 'centroid', got none.")
+    names = [recipe.name for recipe in recipes]
+    for recipe in recipes:
+        if recipe.task != "classification":
+            raise UsageError(
+                f"few-shot evaluation needs classification heads; {recipe.name!r} is a regression head. Take one such"
+                " as centroid."
+            )
+        if names.count(recipe.name) > 1:
+            raise UsageError(
+                f"head {recipe.name!r} is named twice, and results could not tell them apart. Name it once; a recipe of"
+                " your own is named as its file."
+            )
+    return recipes
+
+
+def _check_classes(y: np.ndarray) -> None:
+    if y.dtype.kind == "f" and (y != np.floor(y)).any():
+        raise UsageError(
+            f"few-shot evaluation needs classes as labels; got numbers such as {y[y != np.floor(y)][0]:g}. Give names,"
+            " or whole numbers."
+        )
+
+
+def _source(samples: Any) -> str:
+    if isinstance(samples, str | bytes | os.PathLike):
+        return os.fsdecode(samples)
+    return samples.root if isinstance(samples, SampleTable) else type(samples).__name__
+
+
+def _accuracies(
+    features: Features,
+    pairs: Sequence[_Pair],
+    drawn: Sequence[Episodes],
+    notes: list[str],
+    *,
+    n_jobs: int | None,
+    progress: Callable[[Progress], None] | None,
+) -> dict[tuple[str, str, int], np.ndarray]:
+    """Score every pair in all episodes, and note what the fits had to say."""
+    assert features.y is not None
+    accuracies = {}
+    for at, pair in enumerate(pairs):
+        X = matrix_of(pair.contender, features)
+        for number, episodes in enumerate(drawn):
+            accuracies[pair.key(episodes.shots)], said = episode_accuracies(
+                X,
+                features.y,
+                pair.head,
+                episodes,
+                n_jobs=n_jobs,
+                progress=_part(progress, at * len(drawn) + number, len(pairs) * len(drawn)),
+            )
+            notes += [
+                f"{pair.label} with {pair.head.name}, {episodes.shots}-shot: {sentence}" for sentence in said
+            ]
+    return accuracies
+
+
+def _curves(
+    features: Features,
+    together: np.ndarray | None,
+    pairs: Sequence[_Pair],
+    notes: list[str],
+    *,
+    random_state: int,
+    progress: Callable[[Progress], None] | None,
+    **options: Any,
+) -> list[dict[str, Any]]:
+    """Return the learning curve of every pair, all on the same rows; none, and a note, where none can be held out."""
+    assert features.y is not None
+    try:
+        fold = held_out_fold(features.y, splits=features.splits, together=together, random_state=random_state)
+    except UsageError as error:
+        if features.splits is not None:
+            raise
+        notes.append(f"no learning curve, as no third of the samples can be held out for it: {error}")
+        return []
+    curves = []
+    for at, pair in enumerate(pairs):
+        points = learning_curve(
+            matrix_of(pair.contender, features),
+            features.y,
+            pair.head,
+            {},
+            train=fold.train,
+            test=fold.test,
+            together=together,
+            random_state=random_state,
+            progress=_part(progress, at, len(pairs)),
+            **options,
+        )
+        curves.append({**_names(pair), "points": [asdict(point) for point in points]})
+    return curves
+
+
+def _part(
+    progress: Callable[[Progress], None] | None, at: int, n_parts: int
+) -> Callable[[int, int], None] | None:
+    """Return what tells the progress of one of several equal parts as that of the whole."""
+    if progress is None:
+        return None
+    return lambda done, total: progress(Progress(at * total + done, n_parts * total, 0, work="fitting"))
+
+
+def _names(pair: _Pair) -> dict[str, Any]:
+    return {"extractor": pair.contender.name, "label": pair.label, "head": pair.head.name}
+
+
+def _result(
+    pair: _Pair, episodes: Episodes, features: Features, accuracies: dict[tuple[str, str, int], np.ndarray]
+) -> dict[str, Any]:
+    own = accuracies[pair.key(episodes.shots)]
+    found = mean_interval(own)
+    best = (*_best(accuracies, episodes.shots), episodes.shots)
+    away = difference_interval(own - accuracies[best])
+    return {
+        **_names(pair),
+        "parts": list(pair.contender.parts),
+        "ways": episodes.ways,
+        "shots": episodes.shots,
+        "queries": episodes.queries,
+        "n_features": sum(spec.n_features for spec in specs_of(pair.contender, features)),
+        "mean": found.mean,
+        "std": found.std,
+        "ci95": found.ci95,
+        "episodes": len(episodes),
+        # To the best, episode by episode.
+        "difference": away.mean,
+        "difference_ci95": None if best == pair.key(episodes.shots) else away.ci95,
+    }
+
+
+def _best(accuracies: dict[tuple[str, str, int], np.ndarray], shots: int) -> tuple[str, str]:
+    """Return extractor and head of the highest mean; of equals the first."""
+    rivals = [key for key in accuracies if key[2] == shots]
+    return max(rivals, key=lambda key: float(accuracies[key].mean()))[:2]
+
+
+def _table(records: Sequence[dict[str, Any]]) -> tuple[list[str], list[list[Any]]]:
+    """Return records as a table, an interval as its two ends."""
+    header: list[str] = []
+    rows: list[list[Any]] = [[] for _ in records]
+    for name in records[0]:
+        if name == "parts":
+            continue
+        if not name.endswith("ci95"):
+            header.append(name)
+            for row, record in zip(rows, records, strict=True):
+                row.append(record[name])
+            continue
+        header += [f"{name}_low", f"{name}_high"]
+        for row, record in zip(rows, records, strict=True):
+            row += record[name] or (None, None)
+    return header, rows

@@ -1,0 +1,207 @@
+import csv
+import json
+
+import numpy as np
+import pytest
+from sklearn.linear_model import LogisticRegression
+
+from featx.errors import UsageError
+from featx.fewshot import few_shot
+
+CLASSES = np.repeat(["a", "b", "c"], 16)
+
+
+def pictures(*, noise=40):
+    """Return pictures of 8 x 8 of three classes, told by their colours, and not always."""
+    random = np.random.default_rng(0)
+    colours = np.repeat([[150, 100, 100], [100, 150, 100], [100, 100, 150]], 16, axis=0)
+    drawn = colours + random.normal(0, noise, (48, 3))
+    noisy = drawn[:, None, None, :] + random.normal(0, 20, (48, 8, 8, 3))
+    return noisy.clip(0, 255).astype(np.uint8)
+
+
+SMALL = {"ways": 3, "shots": (1, 3), "queries": 8, "episodes": 40, "labels": CLASSES}
+COLOUR, GREY = "pixels:size=1", "lbp"
+
+
+@pytest.fixture(scope="module")
+def found():
+    return few_shot(
+        pictures(),
+        [COLOUR, GREY, f"{COLOUR}+{GREY}"],
+        heads=["centroid", "ridge"],
+        labels_per_class=[1, 4, None],
+        **SMALL,
+    )
+
+
+def test_every_extractor_and_head_is_judged_at_every_number_of_shots(found):
+    rows = found.results["results"]
+    assert [(one["shots"], one["label"], one["head"]) for one in rows] == [
+        (shots, label, head)
+        for shots in (1, 3)
+        for label in ("pixels", "lbp", "pixels+lbp")
+        for head in ("centroid", "ridge")
+    ]
+    assert [one["parts"] for one in rows[::2][:3]] == [[0], [1], [0, 1]]
+    assert rows[4]["n_features"] == rows[0]["n_features"] + rows[2]["n_features"]
+    for one in rows:
+        told = found.accuracies[one["extractor"], one["head"], one["shots"]]
+        assert one["mean"] == pytest.approx(told.mean())
+        assert one["std"] == pytest.approx(told.std(ddof=1))
+        assert one["ci95"][0] < one["mean"] < one["ci95"][1]
+        assert (one["ways"], one["queries"], one["episodes"]) == (3, 8, 40)
+
+
+def test_colour_is_best_where_colour_tells_the_classes(found):
+    assert [one["extractor"] for one in found.results["best"]] in (
+        [COLOUR, COLOUR],
+        [f"{COLOUR}+{GREY}", COLOUR],
+        [COLOUR, f"{COLOUR}+{GREY}"],
+    )
+    means = {(one["label"], one["head"], one["shots"]): one["mean"] for one in found.results["results"]}
+    assert means["pixels", "centroid", 3] > means["pixels", "centroid", 1] > 1 / 3 + 0.1
+    assert means["pixels", "centroid", 3] > means["lbp", "centroid", 3] + 0.1
+
+
+def test_the_difference_to_the_best_is_paired_by_episode(found):
+    for one in found.results["results"]:
+        best = next(best for best in found.results["best"] if best["shots"] == one["shots"])
+        away = (
+            found.accuracies[one["extractor"], one["head"], one["shots"]]
+            - found.accuracies[best["extractor"], best["head"], one["shots"]]
+        )
+        assert one["difference"] == pytest.approx(away.mean())
+        if one["difference_ci95"] is None:
+            assert one["extractor"] == best["extractor"]
+        else:
+            assert np.mean(one["difference_ci95"]) == pytest.approx(away.mean())
+
+
+def test_every_extractor_and_head_has_a_curve_of_the_same_sizes(found):
+    curves = found.results["learning_curve"]
+    assert len(curves) == 6
+    for curve in curves:
+        assert [point["labels_per_class"] for point in curve["points"]] == [1, 4, None]
+        assert [point["n_labels"] for point in curve["points"]] == [3, 12, 32]
+    assert curves[0]["points"][2]["mean"] > 0.5
+
+
+def test_a_run_is_repeated_to_the_last_digit_and_another_seed_is_another_run(found):
+    options = {"heads": ["ridge"], "labels_per_class": [1]}
+    again = few_shot(pictures(), [COLOUR], **options, **SMALL)
+    other = few_shot(pictures(), [COLOUR], **options, random_state=1, **SMALL)
+    first = next(
+        one for one in found.results["results"] if (one["label"], one["head"]) == ("pixels", "ridge")
+    )
+    assert again.results["results"][0]["mean"] == first["mean"]  # whoever is judged beside it
+    assert other.results["results"][0]["mean"] != first["mean"]
+    fresh = few_shot(pictures(), [COLOUR], **options, random_state=None, **SMALL)
+    seed = fresh.results["protocol"]["random_state"]
+    named = few_shot(pictures(), [COLOUR], **options, random_state=seed, **SMALL)
+    assert named.results["results"] == fresh.results["results"]
+    assert named.results["learning_curve"] == fresh.results["learning_curve"]
+
+
+def test_what_is_saved_is_read_as_plain_json_and_tables(found, tmp_path):
+    assert found.save(tmp_path / "run") == tmp_path / "run"
+    results = json.loads((tmp_path / "run" / "results.json").read_text())
+    assert results == json.loads(json.dumps(found.results))
+    assert (results["schema"], results["kind"], results["command"]) == (1, "fewshot", None)
+    with (tmp_path / "run" / "results.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert [float(row["mean"]) for row in rows] == [one["mean"] for one in results["results"]]
+    assert [row["ci95_low"] for row in rows] == [str(one["ci95"][0]) for one in results["results"]]
+    with (tmp_path / "run" / "learning_curve.csv").open() as file:
+        assert len(list(csv.DictReader(file))) == 6 * 3
+    (tmp_path / "else").mkdir()
+    (tmp_path / "else" / "mine.txt").touch()
+    with pytest.raises(UsageError, match=r"holds 'mine\.txt' and no run of featx"):
+        found.save(tmp_path / "else")
+
+
+def test_a_run_shows_its_best_and_is_a_table(found):
+    assert repr(found).startswith("FewShot(3-way: 1-shot 0.")
+    assert " with " in repr(found)
+    table = found.table()
+    assert len(table) == 12
+    assert {"extractor", "head", "shots", "mean", "ci95_low", "difference_ci95_high"} <= set(table.columns)
+
+
+def test_copies_and_groups_are_never_on_both_sides():
+    # Every picture of a class is a copy of one of four, so that three are learnt from and one is asked about.
+    images = pictures()[np.repeat(np.arange(0, 48, 4), 4)]
+    told = few_shot(images, GREY, labels_per_class=[], **SMALL)
+    assert told.results["data"]["n_duplicates"] == 36
+    assert "3-shot episodes ask 1 queries per class, not 8" in " ".join(told.results["notes"])
+    groups = np.repeat(np.arange(24), 2)  # pairs: 8 groups in a class
+    grouped = few_shot(pictures(), GREY, labels_per_class=[], groups=groups, **SMALL)
+    assert [one["queries"] for one in grouped.results["results"]] == [7, 5]
+
+
+def test_the_curve_is_tested_on_the_split_of_the_data(tmp_path):
+    from PIL import Image
+
+    lines = ["path,label,split"]
+    for number, pixels in enumerate(pictures()):
+        Image.fromarray(pixels).save(tmp_path / f"{number}.png")
+        lines.append(f"{number}.png,{CLASSES[number]},{'test' if number % 4 == 0 else 'train'}")
+    (tmp_path / "m.csv").write_text("\n".join(lines))
+    options = {**SMALL, "labels": None}
+    told = few_shot(tmp_path / "m.csv", COLOUR, labels_per_class=[2], **options)
+    assert [point["n_labels"] for point in told.results["learning_curve"][0]["points"]] == [6, 36]
+    assert told.results["data"]["source"] == str(tmp_path / "m.csv")
+
+
+def test_without_a_third_to_hold_out_there_is_a_note_in_place_of_the_curve():
+    labels = [*CLASSES[:46], "d", "d"]
+    told = few_shot(pictures(), GREY, **{**SMALL, "labels": labels, "shots": 1})
+    assert told.results["learning_curve"] == []
+    assert any(
+        note.startswith(
+            "no learning curve, as no third of the samples can be held out for it: class 'd' has 2"
+        )
+        for note in told.results["notes"]
+    )
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"ways": 4}, r"need 4 classes with 2 samples or more.* Lower ways to 3"),
+        ({"shots": []}, "shots: expected at least one number"),
+        ({"shots": 16}, "got 0 such of 3 classes"),
+        ({"heads": []}, "heads: expected at least one"),
+        ({"heads": ["svr"]}, "needs classification heads; 'svr' is a regression head"),
+        ({"heads": ["ridge", "ridge"]}, "head 'ridge' is named twice"),
+        ({"labels_per_class": [0]}, "labels per class are whole numbers from 1"),
+        ({"labels": np.arange(48) / 7}, "needs classes as labels; got numbers such as 0.142857"),
+    ],
+)
+def test_what_gives_no_episodes_is_refused_before_anything_is_extracted(counted, options, message):
+    extractor, batches = counted
+    with pytest.raises(UsageError, match=message):
+        few_shot(pictures(), extractor, **{**SMALL, **options})
+    assert not batches
+
+
+def test_all_contenders_are_extracted_in_one_pass(counted):
+    extractor, batches = counted
+    steps = []
+    few_shot(
+        pictures(),
+        [extractor, [extractor, GREY]],
+        heads=[LogisticRegression()],
+        labels_per_class=[1],
+        **{**SMALL, "shots": 1, "episodes": 3},
+        progress=steps.append,
+    )
+    assert sum(batches) == 48
+    fitting = [(step.done, step.total) for step in steps if step.work == "fitting"]
+    assert fitting[1] == (6, 6)  # two contenders, three episodes
+    assert fitting[-1] == (42, 42)  # and twenty draws and all rows of each
+
+
+def test_names_of_one_extractor_are_told_to_be_the_same():
+    with pytest.raises(UsageError, match="are the same: every vector is equal"):
+        few_shot(pictures(), [GREY, f"descriptor/{GREY}"], **SMALL)
