@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from featx.cli import cache, compare, demo, doctor, extract, fewshot, fit, list, predict
+from featx.cli import cache, compare, demo, doctor, extract, fewshot, fit, list, predict, report
 from featx.cli.show import printable, shortened
 from featx.cli.typed import TypedGroup
 from featx.errors import FeatxError
@@ -31,6 +31,7 @@ app.command("fit")(fit.fit)
 app.command("predict")(predict.predict)
 app.command("compare")(compare.compare)
 app.command("fewshot")(fewshot.fewshot)
+app.command("report")(report.report)
 app.add_typer(cache.app, name="cache")
 app.add_typer(list.app, name="list")
 app.command("doctor")(doctor.doctor)

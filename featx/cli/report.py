@@ -1,0 +1,46 @@
+"""``featx report``: a run as one page to look at."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from featx.cli import options
+from featx.cli.show import Screen
+
+__all__ = ["report"]
+
+
+def report(
+    run: Annotated[
+        Path,
+        typer.Argument(
+            metavar="RUN",
+            help="A folder that 'featx compare --out' or 'featx fewshot --out' wrote.",
+            show_default=False,
+        ),
+    ],
+    cache: Annotated[
+        Path | None,
+        typer.Option(
+            "--cache",
+            metavar="DIR",
+            help="Taken as by every command; a report needs no vectors.",
+            rich_help_panel=options.COMMON,
+            show_default=False,
+        ),
+    ] = None,
+    as_json: options.Json = False,
+    verbose: options.Verbose = 0,
+    quiet: options.Quiet = False,
+) -> None:
+    """Write RUN/report.html: one page that needs nothing else, with charts, errors and their pictures.
+
+    Example: featx report runs/first
+    """
+    screen = Screen(as_json=as_json, quiet=quiet, verbose=verbose)
+    options.cache_directory(cache)
+    from featx.report import write_report
+
+    page = write_report(run)
+    screen.result({"path": str(page)}, f"wrote {page}")

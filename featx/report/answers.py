@@ -1,0 +1,109 @@
+"""What a run found, in a few sentences; the numbers are those of the run."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from featx.report.leaderboard import baseline_name, few_shot_boards, is_real, who
+from featx.report.numbers import counted, interval_text, metric_name, score_text, signed
+
+__all__ = ["answer_of_comparison", "answer_of_few_shot"]
+
+_NAMED = 3
+_CLOSE = 0.05
+
+
+def answer_of_comparison(results: Mapping[str, Any]) -> tuple[str, list[str]]:
+    """Return the sentence that answers the question, and what else belongs to the answer."""
+    metric = results["protocol"]["metric"]
+    baseline, best, *others = results["results"]
+    score = f"{metric_name(metric)} {interval_text(metric, best['metrics'][metric])}"
+    title = f"{who(best)} is best: {score}" if others else f"{who(best)} has {score}"
+    sentences = []
+    equals = [one for one in others if one["verdict"] == "as good as the best"]
+    if equals:
+        named = "; ".join(who(one) for one in equals[:_NAMED])
+        more = f"; and {len(equals) - _NAMED} more" if len(equals) > _NAMED else ""
+        sentences.append(f"As good, as far as these folds tell: {named}{more}.")
+    elif others:
+        told = any(one["p_value"] is not None for one in others)
+        sentences.append(
+            f"Better than {'the other' if len(others) == 1 else f'all {len(others)} others'} by the paired test."
+            if told
+            else "One fold alone does not tell how much of the difference is chance."
+        )
+    sentences += _fusion_sentence(results)
+    sentences += _curve_sentence(results["learning_curve"], best)
+    sentences.append(
+        f"{_capital(baseline_name(results))} has {metric_name(metric)}"
+        f" {score_text(metric, baseline['metrics'][metric]['mean'], digits=2)}."
+    )
+    return title, sentences
+
+
+def answer_of_few_shot(results: Mapping[str, Any]) -> tuple[str, list[str]]:
+    """Return the sentence that answers the question, and what else belongs to the answer."""
+    found = {(one["shots"], one["extractor"], one["head"]): one for one in results["results"]}
+    best = [found[one["shots"], one["extractor"], one["head"]] for one in results["best"]]
+    scores = [
+        f"{interval_text('accuracy', one)} from {counted(one['shots'], 'label')} per class" for one in best
+    ]
+    n_contenders = len({(one["extractor"], one["head"]) for one in results["results"]})
+    if n_contenders == 1:
+        return f"{who(best[0])} has accuracy {' and '.join(scores)}", []
+    if len({(one["extractor"], one["head"]) for one in best}) == 1:
+        return f"{who(best[0])} is best: accuracy {' and '.join(scores)}", _equals(results)
+    each = [f"{who(one)} with accuracy {score}" for one, score in zip(best, scores, strict=True)]
+    return f"Best is {', and '.join(each)}", _equals(results)
+
+
+def _equals(results: Mapping[str, Any]) -> list[str]:
+    sentences = []
+    for board in few_shot_boards(results):
+        equals = [row for row in board["rows"] if row["verdict"] == "as good as the best"]
+        if equals:
+            sentences.append(f"{board['title']}, as good: {'; '.join(who(one) for one in equals[:_NAMED])}.")
+    return sentences or ["Better than the others by the paired intervals, at every number of shots."]
+
+
+def _curve_sentence(curve: Mapping[str, Any] | None, best: Mapping[str, Any]) -> list[str]:
+    drawn = [point for point in curve["points"] if point["mean"] is not None] if curve else []
+    few = [point for point in drawn if point["labels_per_class"] is not None]
+    if not few or drawn[-1]["labels_per_class"] is not None:
+        return []
+    # The smallest size that comes close to the end of the curve is what a user who must label wants to know.
+    enough = next((point for point in few if point["mean"] >= drawn[-1]["mean"] - _CLOSE), few[-1])
+    return [
+        f"In the first fold {best['label']} reaches accuracy {enough['mean']:.2f} from"
+        f" {counted(enough['labels_per_class'], 'label')} per class, and {drawn[-1]['mean']:.2f} from all"
+        f" {drawn[-1]['n_labels']:,} labels."
+    ]
+
+
+def _fusion_sentence(results: Mapping[str, Any]) -> list[str]:
+    """Return what fusing gains: of several fusions the one that gains most, and is told from chance if any is."""
+    gains = results["fusion_gains"]
+    if not gains:
+        return []
+    real = [one for one in gains if is_real(one) and one["gain"] > 0]
+    shown = max(real or gains, key=lambda one: one["gain"])
+    labels = {(one["extractor"], one["head"]): one["label"] for one in results["results"]}
+    fused = labels.get((shown["extractor"], shown["head"]), shown["extractor"])
+    part = labels.get((shown["best_part"], shown["head"]), shown["best_part"])
+    low, high = shown["ci95"] or (None, None)
+    change = signed(shown["gain"]) + (
+        "" if low is None or high is None else f" ({signed(low)} to {signed(high)})"
+    )
+    score = metric_name(results["protocol"]["metric"])
+    if real:
+        return [f"Fusion gains: {fused} with {shown['head']} {change} {score} over {part}."]
+    if shown["p_value"] is None:
+        begin = "Whether fusion gains is not to be told from one fold"
+    else:
+        begin = "Fusion gains no more than chance" if len(gains) == 1 else "No fusion gains more than chance"
+    best = "" if len(gains) == 1 else "the best, "
+    return [f"{begin}: {best}{fused} with {shown['head']}, has {change} {score} over {part}."]
+
+
+def _capital(text: str) -> str:
+    """Return text that begins with a capital letter; the rest stays as it is."""
+    return text[:1].upper() + text[1:]

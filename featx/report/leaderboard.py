@@ -1,0 +1,210 @@
+"""The contenders of a run in order, with the places of their intervals on one axis; the templates draw them."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from featx.report.charts import linear_axis
+from featx.report.numbers import (
+    interval_text,
+    metric_name,
+    score_text,
+    shown_interval,
+    shown_value,
+    signed,
+)
+
+__all__ = ["baseline_name", "comparison_board", "few_shot_boards", "fusion_gains", "is_real", "who"]
+
+_LEVEL = 0.05
+_BASELINES = {
+    "most frequent class": "always answering the most frequent class",
+    "mean": "always answering the mean",
+}
+
+
+def baseline_name(results: Mapping[str, Any]) -> str:
+    """Return what knowing no feature does, in words."""
+    return _BASELINES.get(results["baseline"], str(results["baseline"]))
+
+
+def is_real(gain: Mapping[str, Any]) -> bool:
+    """Return whether a gain is told from chance."""
+    return gain["p_value"] is not None and gain["p_value"] < _LEVEL
+
+
+def who(one: Mapping[str, Any]) -> str:
+    """Return what to call a contender in a sentence."""
+    fusion = f" ({one['fusion']} fusion)" if one.get("fusion") == "late" else ""
+    return f"{one['label']}{fusion} with {one['head']}" if one["label"] else one["head"]
+
+
+def comparison_board(results: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the leaderboard of a comparison, the baseline last."""
+    metric = results["protocol"]["metric"]
+    rows = [
+        {
+            **_row(one, metric, one["metrics"][metric]),
+            "label": one["label"] or baseline_name(results),
+            "head": one["head"] if one["label"] else None,
+            "seconds": one["fit_seconds"],
+        }
+        for one in [*results["results"][1:], results["results"][0]]
+    ]
+    return {
+        **_board(rows, metric),
+        "anchor": "leaderboard",
+        "title": "Leaderboard",
+        "has_p_values": any(row["p_value"] is not None for row in rows),
+        "has_seconds": True,
+        "metrics": _all_metrics(results),
+    }
+
+
+def few_shot_boards(results: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Return a leaderboard for each number of shots."""
+    boards = []
+    best = {one["shots"]: (one["extractor"], one["head"]) for one in results["best"]}
+    for shots in results["protocol"]["shots"]:
+        ranked = sorted(
+            (one for one in results["results"] if one["shots"] == shots), key=lambda one: -one["mean"]
+        )
+        rows = []
+        for one in ranked:
+            away = one["difference_ci95"]
+            verdict = (
+                "best"
+                if (one["extractor"], one["head"]) == best[shots]
+                else "as good as the best"
+                if away is not None and away[0] <= 0 <= away[1]
+                else "worse"
+            )
+            row = _row({**one, "verdict": verdict, "p_value": None, "fusion": None}, "accuracy", one)
+            rows.append({**row, "shots": shots, "seconds": None})
+        boards.append(
+            {
+                **_board(rows, "accuracy"),
+                "anchor": f"shots-{shots}",
+                "title": f"{results['protocol']['ways']}-way {shots}-shot",
+                "has_p_values": False,
+                "has_seconds": False,
+                "metrics": None,
+            }
+        )
+    return boards
+
+
+def fusion_gains(results: Mapping[str, Any]) -> dict[str, Any] | None:
+    """Return what each fusion gains over its best part, with the places of the intervals around zero."""
+    gains = results["fusion_gains"]
+    if not gains:
+        return None
+    metric = results["protocol"]["metric"]
+    labels = {(one["extractor"], one["head"]): one["label"] for one in results["results"]}
+    ends = [end for one in gains for end in (one["ci95"] or [one["gain"]])]
+    axis = linear_axis([0.0, *ends])
+    rows = []
+    for one in gains:
+        low, high = one["ci95"] or (None, None)
+        rows.append(
+            {
+                "label": labels.get((one["extractor"], one["head"]), one["extractor"]),
+                "part": labels.get((one["best_part"], one["head"]), one["best_part"]),
+                "head": one["head"],
+                "fusion": one["fusion"],
+                "gain": one["gain"],
+                "low": low,
+                "high": high,
+                "p_value": one["p_value"],
+                "is_real": is_real(one),
+                "text": signed(one["gain"]),
+                "interval": None if low is None or high is None else f"{signed(low)} to {signed(high)}",
+                "at": {
+                    name: None if value is None else axis.percent(value)
+                    for name, value in (("mean", one["gain"]), ("low", low), ("high", high))
+                },
+            }
+        )
+    return {
+        "rows": rows,
+        "metric": metric_name(metric),
+        "ticks": [(axis.percent(value), text) for value, text in axis.ticks],
+        "zero": axis.percent(0.0),
+    }
+
+
+def _row(one: Mapping[str, Any], metric: str, scores: Mapping[str, Any]) -> dict[str, Any]:
+    away, is_best = one["difference_ci95"], one["verdict"] == "best"
+    has_difference = not is_best and (one["difference"] or away is not None)
+    return {
+        "extractor": one["extractor"],
+        "label": one["label"],
+        "head": one["head"],
+        "fusion": one["fusion"],
+        "n_features": one["n_features"],
+        "verdict": one["verdict"],
+        "style": {"best": "best", "as good as the best": "equal", "baseline": "baseline"}.get(
+            one["verdict"], "worse"
+        ),
+        "scores": scores,
+        "mean": None if scores["mean"] is None else shown_value(metric, scores["mean"]),
+        "interval": shown_interval(metric, scores["ci95"]),
+        "text": score_text(metric, scores["mean"]),
+        # Of a baseline that never varies the interval is a point.
+        "interval_text": interval_text(metric, scores).partition(" (")[2].rstrip(")")
+        if scores["ci95"] and scores["ci95"][0] < scores["ci95"][1]
+        else None,
+        "difference": signed(one["difference"]) if has_difference else None,
+        "difference_interval": f"{signed(away[0])} to {signed(away[1])}" if away and has_difference else None,
+        "p_value": one["p_value"],
+    }
+
+
+def _board(rows: list[dict[str, Any]], metric: str) -> dict[str, Any]:
+    """Place the intervals; the axis is that of the contenders, and a baseline far off is put at its end."""
+    contenders = [row for row in rows if row["style"] != "baseline" and row["mean"] is not None]
+    values = [value for row in contenders for value in (row["mean"], *(row["interval"] or ()))]
+    is_share = metric not in ("r2", "neg_root_mean_squared_error", "neg_mean_absolute_error", "neg_log_loss")
+    axis = linear_axis(
+        values, most=1.0 if is_share else float("inf"), least=0.0 if is_share else -float("inf")
+    )
+    for row in rows:
+        ends = row["interval"] or (None, None)
+        places = zip(("mean", "low", "high"), (row["mean"], *ends), strict=True)
+        row["at"] = {name: None if value is None else axis.percent(value) for name, value in places}
+        row["beyond"] = (
+            None
+            if row["mean"] is None or axis.low <= row["mean"] <= axis.high
+            else "left"
+            if row["mean"] < axis.low
+            else "right"
+        )
+    return {
+        "metric": metric_name(metric),
+        "rows": rows,
+        "ticks": [(axis.percent(value), text) for value, text in axis.ticks],
+        "smaller_is_better": metric.startswith("neg_"),
+    }
+
+
+def _all_metrics(results: Mapping[str, Any]) -> dict[str, Any] | None:
+    names: Sequence[str] = list(dict.fromkeys(name for one in results["results"] for name in one["metrics"]))
+    if len(names) < 2:
+        return None
+    return {
+        "names": [metric_name(name) for name in names],
+        "rows": [
+            {
+                "who": who(one),
+                "cells": [
+                    _cell(name, one["metrics"][name]) if name in one["metrics"] else "\u2013"
+                    for name in names
+                ],
+            }
+            for one in [*results["results"][1:], results["results"][0]]
+        ],
+    }
+
+
+def _cell(metric: str, scores: Mapping[str, Any]) -> str:
+    spread = "" if scores["std"] is None or len(scores["folds"]) < 2 else f" \u00b1 {scores['std']:.3g}"
+    return score_text(metric, scores["mean"]) + spread

@@ -1,0 +1,96 @@
+"""Numbers of a run as people read them; it judges none of them."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+__all__ = ["counted", "interval_text", "metric_name", "score_text", "shown_interval", "shown_value", "signed"]
+
+_NAMES = {
+    "accuracy": "accuracy",
+    "balanced_accuracy": "balanced accuracy",
+    "f1_macro": "F1 (macro)",
+    "precision_macro": "precision (macro)",
+    "recall_macro": "recall (macro)",
+    "roc_auc_ovr": "ROC AUC (one against the rest)",
+    "neg_log_loss": "log loss",
+    "r2": "R\u00b2",
+    "neg_root_mean_squared_error": "RMSE",
+    "neg_mean_absolute_error": "MAE",
+}
+_FREE_SCALE = ("neg_root_mean_squared_error", "neg_mean_absolute_error")
+_NARROW = 0.02
+
+
+def metric_name(metric: str) -> str:
+    """Return what a reader calls a metric that scikit-learn calls ``neg_root_mean_squared_error``."""
+    return _NAMES.get(metric, metric.removeprefix("neg_").replace("_", " "))
+
+
+def shown_value(metric: str, value: float) -> float:
+    """Return the value under that name: errors are positive, smaller is better."""
+    return -value if metric.startswith("neg_") else value
+
+
+def shown_interval(metric: str, interval: Sequence[float] | None) -> tuple[float, float] | None:
+    """Return both ends under that name, the lower first."""
+    if interval is None:
+        return None
+    low, high = interval
+    return (-high, -low) if metric.startswith("neg_") else (low, high)
+
+
+def score_text(metric: str, value: float | None, *, digits: int = 3) -> str:
+    """Return a score as text.
+
+    Examples
+    --------
+    >>> score_text("accuracy", 0.8366), score_text("neg_root_mean_squared_error", -1234.56)
+    ('0.837', '1235')
+    """
+    if value is None:
+        return "\u2013"
+    shown = shown_value(metric, value)
+    return f"{shown:.4g}" if metric in _FREE_SCALE else f"{shown:.{digits}f}"
+
+
+def interval_text(metric: str, scores: Mapping[str, Any]) -> str:
+    """Return a mean with its 95% interval, to as many digits as the interval supports.
+
+    Examples
+    --------
+    >>> interval_text("accuracy", {"mean": 0.8366, "ci95": [0.801, 0.878]})
+    '0.84 (0.80 to 0.88)'
+    >>> interval_text("accuracy", {"mean": 0.8366, "ci95": [0.833, 0.840]})
+    '0.837 (0.833 to 0.840)'
+    """
+    interval = scores["ci95"]
+    if interval is None:
+        return score_text(metric, scores["mean"])
+    digits = 2 if interval[1] - interval[0] >= _NARROW else 3
+    low, high = sorted(interval, key=lambda end: shown_value(metric, end))
+    return (
+        f"{score_text(metric, scores['mean'], digits=digits)}"
+        f" ({score_text(metric, low, digits=digits)} to {score_text(metric, high, digits=digits)})"
+    )
+
+
+def counted(number: int, noun: str, plural: str | None = None) -> str:
+    """Return a number and what there is of it.
+
+    Examples
+    --------
+    >>> counted(1, "sample"), counted(1200, "class", "classes")
+    ('1 sample', '1,200 classes')
+    """
+    return f"{number:,} {noun if number == 1 else plural or noun + 's'}"
+
+
+def signed(value: float) -> str:
+    """Return a difference with its sign; greater is better, for that of an error is turned round already.
+
+    Examples
+    --------
+    >>> signed(0.01)
+    '+0.010'
+    """
+    return f"{value:+.3f}".replace("-", "\u2212")

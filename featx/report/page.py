@@ -1,0 +1,165 @@
+"""A run's folder to one self-contained HTML page: nothing in it is fetched, and nothing that a run names can run."""
+
+import base64
+import functools
+import hashlib
+import os
+import re
+import uuid
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from featx.errors import UsageError
+from featx.printable import printable_line
+from featx.report import sections
+from featx.report.answers import answer_of_comparison, answer_of_few_shot
+from featx.report.leaderboard import comparison_board, few_shot_boards, fusion_gains
+from featx.report.numbers import metric_name
+from featx.report.thumbnails import Thumbnail, make_thumbnails
+from featx.tracking import read_run
+
+if TYPE_CHECKING:
+    from jinja2 import Environment
+    from markupsafe import Markup
+
+__all__ = ["render", "write_report"]
+
+_TEMPLATES = Path(__file__).parent / "templates"
+_PAGE = "report.html"
+
+
+def write_report(folder: str | os.PathLike[str]) -> Path:
+    """Write ``report.html`` of a run into its folder, whole or not at all.
+
+    Pictures come from where the run read them; of one that is gone, or is none, its place says so. The page stays
+    below 3 MB but for runs of hundreds of contenders or classes.
+
+    Parameters
+    ----------
+    folder : path
+        That ``featx compare`` or ``featx fewshot`` wrote.
+
+    Returns
+    -------
+    Path
+        Of the page; a file of that name is replaced.
+
+    Raises
+    ------
+    UsageError
+        If the folder holds no run, or one that featx did not write.
+    OSError
+        If the page cannot be written.
+    """
+    results = read_run(folder)
+    page = Path(folder) / _PAGE
+    try:
+        text = render(results)
+    except (AttributeError, ArithmeticError, LookupError, TypeError, ValueError) as error:
+        # What is in the file has the right number and kind, but another shape than featx gives it.
+        raise UsageError(
+            f"'{Path(folder) / 'results.json'}' is not as featx writes it ({type(error).__name__}: {error})."
+            " Make the run again."
+        ) from error
+    temporary = page.with_name(f".{uuid.uuid4().hex}.tmp")
+    try:
+        temporary.write_bytes(text.encode())
+        temporary.replace(page)
+    finally:
+        temporary.unlink(missing_ok=True)
+    return page
+
+
+def render(results: Mapping[str, Any]) -> str:
+    """Return the page of a run's results.
+
+    Parameters
+    ----------
+    results : mapping
+        As ``results.json`` holds them.
+    """
+    script = (_TEMPLATES / "map.js").read_text()
+    return (
+        _environment()
+        .get_template("page.html")
+        .render(
+            **_context(results),
+            style=(_TEMPLATES / "style.css").read_text(),
+            script=script,
+            script_hash=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
+        )
+    )
+
+
+def _context(results: Mapping[str, Any]) -> dict[str, Any]:
+    is_comparison = results["kind"] == "compare"
+    title, sentences = (answer_of_comparison if is_comparison else answer_of_few_shot)(results)
+    inspection = results.get("inspection")
+    details = results.get("best_details")
+    task = results["protocol"].get("task", "classification")
+    best = results["results"][1] if is_comparison else None
+    thumbnails = _thumbnails(inspection)
+    return {
+        "results": results,
+        "title": title,
+        "sentences": sentences,
+        "facts": sections.facts(results),
+        "boards": [comparison_board(results)] if is_comparison else few_shot_boards(results),
+        "gains": fusion_gains(results) if is_comparison else None,
+        "best": best,
+        "task": task,
+        "metric": metric_name(results["protocol"].get("metric", "accuracy")),
+        "confusion": sections.confusion(details) if details else None,
+        "per_class": sections.per_class(details) if details else None,
+        "curve": sections.learning_curves(results),
+        "inspection": inspection,
+        "map": sections.sample_map(inspection, task=task, classes=results["data"]["classes"])
+        if inspection
+        else None,
+        "residuals": sections.residuals(inspection) if inspection and task == "regression" else None,
+        "thumbnails": {row: one for row, one in thumbnails.items() if one.address},
+        "problems": {row: one.problem for row, one in thumbnails.items() if one.problem},
+        "notes": sections.notes(results),
+        "provenance": sections.provenance(results),
+    }
+
+
+def _thumbnails(inspection: Mapping[str, Any] | None) -> dict[int, Thumbnail]:
+    if not inspection:
+        return {}
+    return make_thumbnails(
+        inspection["samples"], named=sections.pictures(inspection), mapped=inspection["map"]["rows"]
+    )
+
+
+@functools.cache
+def _environment() -> "Environment":
+    from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+    environment = Environment(
+        loader=FileSystemLoader(_TEMPLATES),
+        autoescape=True,
+        undefined=StrictUndefined,
+        finalize=_shown,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+    )
+    environment.filters["breakable"] = _breakable
+    return environment
+
+
+def _breakable(name: str) -> "Markup":
+    """Return a name that a line may end in, after what joins its words."""
+    from markupsafe import Markup, escape
+
+    pieces = re.split(r"(?<=[/_.-])(?=.)", printable_line(name))
+    return Markup("<wbr>").join(escape(piece) for piece in pieces)
+
+
+def _shown(value: Any) -> Any:
+    """Return what a page may show of a value: names have their control characters and undecodable bytes escaped."""
+    if type(value) is str:  # markup that a template made is one of its own
+        return printable_line(value)
+    return "\u2013" if value is None else value

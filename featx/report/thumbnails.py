@@ -1,0 +1,122 @@
+"""Small pictures of samples as data: addresses, made under the decode policy; what cannot be shown says why."""
+
+import base64
+import io
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Any
+
+import pyarrow as pa
+
+from featx.errors import FeatxError
+from featx.samples import SampleTable, decode, pillow_warnings_ignored
+
+__all__ = ["LARGE_PIXELS", "MOST_SMALL", "SMALL_PIXELS", "Thumbnail", "make_thumbnails"]
+
+LARGE_PIXELS = 160
+"""The longer side of a picture that a section shows."""
+
+SMALL_PIXELS = 80
+"""The longer side of one that only the map shows."""
+
+MOST_SMALL = 500
+"""The most pictures that only the map shows."""
+
+_MOST_BYTES = 2_000_000
+_LARGEST_FILE_BYTES = 256 * 2**20
+_THREADS = 4
+_AT_ONCE = 32
+
+
+@dataclass(frozen=True)
+class Thumbnail:
+    """A picture, or why there is none.
+
+    Attributes
+    ----------
+    address : str or None
+        ``data:image/webp;base64,...``
+    problem : str or None
+    """
+
+    address: str | None
+    problem: str | None
+
+
+def make_thumbnails(
+    samples: Mapping[str, Mapping[str, Any]], *, named: Sequence[int], mapped: Sequence[int]
+) -> dict[int, Thumbnail]:
+    """Return a picture for every row that a section names, and for some of those on the map.
+
+    The bytes of all together are bounded by 2 MB, those of sections come first. Of the map's at most
+    500 are shown, spread evenly over its rows: reading thousands of photos would take minutes.
+
+    Parameters
+    ----------
+    samples : mapping of str to mapping
+        ``path`` of each row, absolute, or None for a picture in memory.
+    named, mapped : sequence of int
+        Rows.
+
+    Returns
+    -------
+    dict of int to Thumbnail
+        Rows that were left out are not in it.
+    """
+    large = list(dict.fromkeys(named))
+    others = [row for row in dict.fromkeys(mapped) if row not in set(large)]
+    if len(others) > MOST_SMALL:
+        others = [others[at * len(others) // MOST_SMALL] for at in range(MOST_SMALL)]
+    wanted = [(row, LARGE_PIXELS) for row in large] + [(row, SMALL_PIXELS) for row in others]
+    made: dict[int, Thumbnail] = {}
+    left = _MOST_BYTES
+    for row, thumbnail in _made(wanted, samples):
+        size = len(thumbnail.address or "")
+        if size > left:
+            break
+        left -= size
+        made[row] = thumbnail
+    return made
+
+
+def _made(
+    wanted: Sequence[tuple[int, int]], samples: Mapping[str, Mapping[str, Any]]
+) -> Iterator[tuple[int, Thumbnail]]:
+    with pillow_warnings_ignored(), ThreadPoolExecutor(min(_THREADS, os.cpu_count() or 1)) as pool:
+        for start in range(0, len(wanted), _AT_ONCE):
+            some = wanted[start : start + _AT_ONCE]
+            paths = [samples[str(row)]["path"] for row, _ in some]
+            yield from zip(
+                [row for row, _ in some], pool.map(_thumbnail, paths, [side for _, side in some]), strict=True
+            )
+
+
+def _thumbnail(path: str | None, side: int) -> Thumbnail:
+    if path is None:
+        return Thumbnail(None, "a picture in memory")
+    try:
+        encoded = os.fsencode(path)
+        if os.stat(encoded).st_size > _LARGEST_FILE_BYTES:
+            return Thumbnail(None, f"larger than {_LARGEST_FILE_BYTES // 2**20} MiB")
+        table = SampleTable(id_column=pa.array([encoded], pa.large_binary()))
+        image = decode(table.read(0))
+        image.thumbnail((side, side), reducing_gap=2.0)
+        file = io.BytesIO()
+        image.save(file, "WEBP", quality=62, method=4)
+    except (OSError, ValueError, FeatxError) as error:
+        return Thumbnail(None, _reason(error))
+    return Thumbnail(f"data:image/webp;base64,{base64.b64encode(file.getvalue()).decode()}", None)
+
+
+def _reason(error: Exception) -> str:
+    if isinstance(error, FileNotFoundError):
+        return "its file is gone"
+    if isinstance(error, FeatxError):
+        return str(error)
+    return (
+        (error.strerror or str(error)).lower()
+        if isinstance(error, OSError)
+        else f"its path is no path: {error}"
+    )
