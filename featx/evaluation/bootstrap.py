@@ -4,7 +4,7 @@ Where a data set has its own split there is one fold, and only the test rows tel
 drawn with replacement, whole groups at a time: copies of a picture are one observation.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -23,22 +23,20 @@ _CELLS_AT_ONCE = 4_000_000
 
 def bootstrap_scores(
     y: NDArray[Any],
-    answer: Answer,
+    answers: Sequence[Answer],
     *,
     task: Task,
     together: NDArray[np.int64] | None = None,
     n_draws: int = 2000,
     random_state: int | None = 0,
-) -> dict[str, Floats]:
-    """Return every metric that :func:`featx.evaluation.scores.score_answer` gives, on draws of the rows.
-
-    The draws depend on the rows, the groups and the seed alone: two answers are judged on the same ones.
+) -> list[dict[str, Floats]]:
+    """Return every metric that :func:`featx.evaluation.scores.score_answer` gives, on the same draws for all answers.
 
     Parameters
     ----------
     y : array of shape (n_test,)
         True labels.
-    answer : Answer
+    answers : sequence of Answer
         For these rows.
     task : {"classification", "regression"}
     together : int64 array of shape (n_test,) or None
@@ -48,12 +46,18 @@ def bootstrap_scores(
 
     Returns
     -------
-    dict of str to float64 array of shape (n_draws,)
-        NaN for a draw that leaves the metric undefined.
+    list of dict of str to float64 array of shape (n_draws,)
+        One for each answer; NaN for a draw that leaves the metric undefined.
     """
-    score = _classification(y, answer) if task == "classification" else _regression(y, answer)
-    blocks = [score(weights) for weights in _draws(len(y), together, n_draws, random_state)]
-    return {name: np.concatenate([block[name] for block in blocks]) for name in blocks[0]}
+    prepare = _classification if task == "classification" else _regression
+    scorers = [prepare(y, answer) for answer in answers]
+    blocks = [
+        [score(weights) for score in scorers] for weights in _draws(len(y), together, n_draws, random_state)
+    ]
+    return [
+        {name: np.concatenate([block[name] for block in of_one]) for name in of_one[0]}
+        for of_one in zip(*blocks, strict=True)
+    ]
 
 
 def _draws(

@@ -1,6 +1,6 @@
 """Which of several entries, judged on the same folds, is best, and which are really worse; it fits nothing."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
@@ -216,17 +216,15 @@ def _over_draws(
     n_draws: int,
     random_state: int | None,
 ) -> tuple[Any, Any]:
-    draws: Mapping[int, dict[str, NDArray[np.float64]]] = {
-        id(one): bootstrap_scores(
-            y[fold.test],
-            one.answers[0],
-            task=task,
-            together=None if together is None else together[fold.test],
-            n_draws=n_draws,
-            random_state=random_state,
-        )
-        for one in entries
-    }
+    found = bootstrap_scores(
+        y[fold.test],
+        [one.answers[0] for one in entries],
+        task=task,
+        together=None if together is None else together[fold.test],
+        n_draws=n_draws,
+        random_state=random_state,
+    )
+    draws = {id(one): scores for one, scores in zip(entries, found, strict=True)}
 
     def intervals(one: Entry) -> dict[str, Interval | None]:
         return {name: draws_interval(draws[id(one)][name]) for name in one.metrics}
@@ -266,9 +264,10 @@ def _gains(
         if parts:
             found.append((fused, max(parts, key=lambda one: one.metrics[metric].mean)))
         if len(parts) < len(fused.parts):
+            which = "not every" if parts else "no"
             alone.append(
-                f"{len(fused.parts) - len(parts)} of the {len(fused.parts)} parts of {fused.extractor} do not"
-                " contend by themselves, so what fusion gains on them is not known"
+                f"{which} part of {fused.extractor} contends by itself with {fused.head}, so what fusion gains"
+                " is not fully known"
             )
     differences = _corrected([compare(fused, part) for fused, part in found])
     gains = []

@@ -37,7 +37,7 @@ def drawn_rows(n_draws, random_state, groups=None):
 )
 def test_every_metric_of_a_draw_is_that_of_its_rows_taken_as_often(task, n_classes):
     y, answer = made(task, n_classes)
-    found = bootstrap_scores(y, answer, task=task, n_draws=8, random_state=3)
+    found = bootstrap_scores(y, [answer], task=task, n_draws=8, random_state=3)[0]
     assert list(found) == list(METRICS[task])
     for draw, rows in enumerate(drawn_rows(8, 3)):
         scores = None if answer.scores is None else answer.scores[rows]
@@ -51,7 +51,7 @@ def test_rows_of_a_group_are_drawn_together():
     y, answer = made("regression")
     groups = np.repeat(np.arange(5), N_ROWS // 5)
     errors = np.abs(y - answer.predicted)
-    found = bootstrap_scores(y, answer, task="regression", together=groups * 7, n_draws=50)
+    found = bootstrap_scores(y, [answer], task="regression", together=groups * 7, n_draws=50)[0]
     rows = drawn_rows(50, 0, groups)
     expected = [-errors[drawn].mean() for drawn in rows]
     np.testing.assert_allclose(found["neg_mean_absolute_error"], expected)
@@ -61,18 +61,17 @@ def test_rows_of_a_group_are_drawn_together():
 
 def test_the_same_seed_draws_the_same_rows_for_every_answer():
     y, answer = made("classification")
-    first = bootstrap_scores(y, answer, task="classification", n_draws=100, random_state=1)
-    again = bootstrap_scores(y, answer, task="classification", n_draws=100, random_state=1)
-    other = bootstrap_scores(y, answer, task="classification", n_draws=100, random_state=2)
+    first, again = bootstrap_scores(y, [answer, answer], task="classification", n_draws=100, random_state=1)
+    other = bootstrap_scores(y, [answer], task="classification", n_draws=100, random_state=2)[0]
     np.testing.assert_array_equal(first["accuracy"], again["accuracy"])
     assert (first["accuracy"] != other["accuracy"]).any()
 
 
 def test_blocks_of_draws_are_the_draws_of_one_block(monkeypatch):
     y, answer = made("classification")
-    whole = bootstrap_scores(y, answer, task="classification", n_draws=25)
+    whole = bootstrap_scores(y, [answer], task="classification", n_draws=25)[0]
     monkeypatch.setattr("featx.evaluation.bootstrap._CELLS_AT_ONCE", 7 * N_ROWS)
-    parts = bootstrap_scores(y, answer, task="classification", n_draws=25)
+    parts = bootstrap_scores(y, [answer], task="classification", n_draws=25)[0]
     for name, values in whole.items():
         np.testing.assert_allclose(values, parts[name], rtol=1e-12)
 
@@ -81,20 +80,20 @@ def test_a_draw_without_a_class_has_no_area_under_its_curves():
     y = np.array(["a"] * 6 + ["b"])
     scores = np.stack([np.linspace(1, 0, 7), np.linspace(0, 1, 7)], axis=1)
     answer = Answer(y, np.array(["a", "b"]), scores, True, 0.0, 0.0, FitLog(frozenset(), None))
-    areas = bootstrap_scores(y, answer, task="classification", n_draws=200)["roc_auc_ovr"]
+    areas = bootstrap_scores(y, [answer], task="classification", n_draws=200)[0]["roc_auc_ovr"]
     assert set(areas[~np.isnan(areas)]) == {1.0}
     assert 0.2 < np.isnan(areas).mean() < 0.5  # (6/7)^7 is 0.34
 
 
 def test_a_class_that_the_head_does_not_know_leaves_no_metric_of_scores():
     y, answer = made("classification")
-    found = bootstrap_scores(np.where(y == "a", "z", y), answer, task="classification", n_draws=3)
+    found = bootstrap_scores(np.where(y == "a", "z", y), [answer], task="classification", n_draws=3)[0]
     assert set(found) == {"accuracy", "balanced_accuracy", "f1_macro", "precision_macro", "recall_macro"}
 
 
 def test_the_spread_of_the_draws_is_that_of_a_proportion():
     y = np.repeat(["a", "b"], [70, 30])
     answer = Answer(np.repeat("a", 100), None, None, False, 0.0, 0.0, FitLog(frozenset(), None))
-    draws = bootstrap_scores(y, answer, task="classification", n_draws=2000)["accuracy"]
+    draws = bootstrap_scores(y, [answer], task="classification", n_draws=2000)[0]["accuracy"]
     assert draws.mean() == pytest.approx(0.7, abs=0.005)
     assert draws.std() == pytest.approx((0.7 * 0.3 / 100) ** 0.5, rel=0.1)
