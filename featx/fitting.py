@@ -121,7 +121,7 @@ def fit(
         "task": recipe.task,
         "head": recipe.name,
         "fusion": fusion if len(features.specs) > 1 else None,
-        "n_components": n_components,
+        "n_components": None if n_components is None else int(n_components),
         "best_params": {name: _plain(value) for name, value in found.best_params.items()},
         # Of the fitted head, not of the evaluation: a class may be in the test rows only.
         "classes": np.asarray(getattr(found.estimator, "classes_", [])).tolist(),

@@ -50,8 +50,11 @@ def test_late_fusion_of_numbers_comes_back_too(images, tmp_path):
 
 
 def test_a_single_extractor_has_no_fusion_but_may_have_components(images):
-    fitted = featx.fit(images, "pixels:size=4", labels=LABELS, head="centroid", cv=3, n_components=2)
+    fitted = featx.fit(
+        images, "pixels:size=4", labels=LABELS, head="centroid", cv=3, n_components=np.int64(2)
+    )
     assert (fitted.record["fusion"], fitted.record["n_components"]) == (None, 2)
+    assert json.dumps(fitted.record)
     assert fitted.head_[0].transform(featx.extract(images, "pixels:size=4").X).shape == (24, 2)
     assert featx.fit(images, "pixels", labels=LABELS, head="centroid", cv=3).record["n_components"] is None
 

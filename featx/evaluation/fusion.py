@@ -41,7 +41,7 @@ def check_fusion(
     """
     if fusion not in get_args(Fusion):
         raise UsageError(f"unknown fusion {fusion!r}; expected one of {', '.join(get_args(Fusion))}.")
-    if n_components is not None and (not isinstance(n_components, int | np.integer) or n_components < 1):
+    if n_components is not None and not (_is_whole(n_components) and n_components > 0):
         raise UsageError(
             f"n_components must be a whole number, at least 1, or None for no PCA; got {n_components!r}."
         )
@@ -144,8 +144,8 @@ def late(
 
     The last one, a logistic regression or a RidgeCV, learns from what the parts' heads say of rows that
     they were not fitted on, by the folds given: a part that knows its training rows by heart gains nothing
-    by it [1]_. It sees probabilities, or decision values where a head has none, standardised. The parts'
-    heads are then fitted on all rows.
+    by it [1]_. It sees probabilities, or decision values where a head has none, standardised, and balances
+    classes where the parts' heads do. These are then fitted on all rows.
 
     Parameters
     ----------
@@ -249,6 +249,10 @@ def _with_first_step(head: Head, name: str, step: Any, *, drops_scaler: bool = F
     while name in dict(steps):
         name += "_"
     return Head(head.name, pipeline.set_params(steps=[(name, step), *steps]), grid, head.task)
+
+
+def _is_whole(value: Any) -> bool:
+    return isinstance(value, int | np.integer) and not isinstance(value, bool)
 
 
 def _is_plain_scaler(step: Any) -> bool:

@@ -41,8 +41,8 @@ def test_groups_and_exact_copies_stay_together_inside_a_stack(told_by):
 
 def test_the_folds_of_a_stack_are_positions_and_test_every_row_once():
     y = np.tile(["ant", "bee"], 30)
-    groups = np.arange(60) // 3
-    fold = Fold(np.arange(59, 19, -1), np.arange(20), [])
+    groups = np.arange(60) // 4
+    fold = Fold(np.random.default_rng(0).permutation(np.arange(20, 60)), np.arange(20), [])
     inner = stacking_folds(y, fold, task="classification", cv=4, groups=groups, random_state=0)
     assert len(inner) == 4
     assert np.sort(np.concatenate([test for _, test in inner])).tolist() == list(range(40))
@@ -157,8 +157,13 @@ def test_widths_that_are_not_those_of_the_columns_are_refused(data):
 
 def test_what_cannot_be_fused_is_refused_before_anything_is_fitted(data):
     X, y = data
+    told = []
+    head, progress = load_head("ridge"), lambda *counts: told.append(counts)
     with pytest.raises(UsageError, match="two extractors or more, got 1"):
-        cross_validate(X, y, load_head("logreg"), fusion="late")
+        cross_validate(X, y, head, fusion="late", progress=progress)
+    with pytest.raises(UsageError, match="n_components must be a whole number"):
+        search(X, y, head, widths=[4, 2], n_components=0, progress=progress)
+    assert not told
 
 
 def test_progress_of_late_fusion_counts_the_fits_of_all_parts(data):

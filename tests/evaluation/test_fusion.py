@@ -220,7 +220,7 @@ def test_what_cannot_be_fused_is_refused_in_one_line():
         check_fusion(head, fusion="middle", n_parts=2)
     with pytest.raises(UsageError, match="two extractors or more, got 1"):
         check_fusion(head, fusion="late", n_parts=1)
-    for wrong in (0, -1, 0.5, "mle"):
+    for wrong in (0, -1, 0.5, "mle", True):
         with pytest.raises(UsageError, match="whole number, at least 1, or None for no PCA; got"):
             check_fusion(head, n_parts=1, n_components=wrong)
     by_name = load_head("logreg", class_weight={"ant": 2})
