@@ -102,9 +102,13 @@ def fewshot(
     screen.left_out((failure["id"], failure["reason"]) for failure in results["data"]["failures"])
     for note in [*results["notes"], *_curve_notes(results)]:
         screen.remark(f"note: {note}")
+    page = None
     if out is not None:
         found.save(out)
-    screen.result({**results, "out": None if out is None else str(out)}, _text(results, out))
+        from featx.report import write_report
+
+        page = write_report(out)
+    screen.result({**results, "out": None if out is None else str(out)}, _text(results, page))
 
 
 def _numbers(text: str, option: str, *, all_means_none: bool = False) -> list[Any]:
@@ -125,7 +129,7 @@ def _curve_notes(results: dict[str, Any]) -> list[str]:
     ]
 
 
-def _text(results: dict[str, Any], out: Path | None) -> str:
+def _text(results: dict[str, Any], page: Path | None) -> str:
     protocol = results["protocol"]
     rows = [
         [
@@ -161,8 +165,8 @@ def _text(results: dict[str, Any], out: Path | None) -> str:
             "accuracy on the samples held out, by labels per class of the others (+- half the 95% interval)",
             columns(curves, header=["extractor", "head", *sizes]),
         ]
-    if out is not None:
-        lines += ["", f"wrote {out}"]
+    if page is not None:
+        lines += ["", f"wrote {page.parent}; open {page}"]
     return "\n".join(lines)
 
 
