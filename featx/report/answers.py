@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from featx.report.leaderboard import baseline_name, few_shot_boards, is_real, who
-from featx.report.numbers import counted, interval_text, metric_name, score_text, signed
+from featx.report.wording import counted, interval_text, metric_name, score_text, short, signed
 
 __all__ = ["answer_of_comparison", "answer_of_few_shot"]
 
@@ -52,8 +52,12 @@ def answer_of_few_shot(results: Mapping[str, Any]) -> tuple[str, list[str]]:
         return f"{who(best[0])} has accuracy {' and '.join(scores)}", []
     if len({(one["extractor"], one["head"]) for one in best}) == 1:
         return f"{who(best[0])} is best: accuracy {' and '.join(scores)}", _equals(results)
-    each = [f"{who(one)} with accuracy {score}" for one, score in zip(best, scores, strict=True)]
-    return f"Best is {', and '.join(each)}", _equals(results)
+    first, *others = best
+    told = [
+        f"From {counted(first['shots'], 'label')} per class {who(first)} is best: accuracy {_level(first)}",
+        *(f"from {one['shots']} {who(one)}: {_level(one)}" for one in others),
+    ]
+    return "; ".join(told), _equals(results)
 
 
 def _equals(results: Mapping[str, Any]) -> list[str]:
@@ -73,7 +77,7 @@ def _curve_sentence(curve: Mapping[str, Any] | None, best: Mapping[str, Any]) ->
     # The smallest size that comes close to the end of the curve is what a user who must label wants to know.
     enough = next((point for point in few if point["mean"] >= drawn[-1]["mean"] - _CLOSE), few[-1])
     return [
-        f"In the first fold {best['label']} reaches accuracy {enough['mean']:.2f} from"
+        f"In the first fold {short(best['label'])} reaches accuracy {enough['mean']:.2f} from"
         f" {counted(enough['labels_per_class'], 'label')} per class, and {drawn[-1]['mean']:.2f} from all"
         f" {drawn[-1]['n_labels']:,} labels."
     ]
@@ -87,13 +91,12 @@ def _fusion_sentence(results: Mapping[str, Any]) -> list[str]:
     real = [one for one in gains if is_real(one) and one["gain"] > 0]
     shown = max(real or gains, key=lambda one: one["gain"])
     labels = {(one["extractor"], one["head"]): one["label"] for one in results["results"]}
-    fused = labels.get((shown["extractor"], shown["head"]), shown["extractor"])
-    part = labels.get((shown["best_part"], shown["head"]), shown["best_part"])
+    fused = short(labels.get((shown["extractor"], shown["head"]), shown["extractor"]))
+    part = short(labels.get((shown["best_part"], shown["head"]), shown["best_part"]))
     low, high = shown["ci95"] or (None, None)
-    change = signed(shown["gain"]) + (
-        "" if low is None or high is None else f" ({signed(low)} to {signed(high)})"
-    )
-    score = metric_name(results["protocol"]["metric"])
+    metric = results["protocol"]["metric"]
+    interval = "" if low is None or high is None else f" ({signed(metric, low)} to {signed(metric, high)})"
+    change, score = f"{signed(metric, shown['gain'])}{interval}", metric_name(metric)
     if real:
         return [f"Fusion gains: {fused} with {shown['head']} {change} {score} over {part}."]
     if shown["p_value"] is None:
@@ -102,6 +105,10 @@ def _fusion_sentence(results: Mapping[str, Any]) -> list[str]:
         begin = "Fusion gains no more than chance" if len(gains) == 1 else "No fusion gains more than chance"
     best = "" if len(gains) == 1 else "the best, "
     return [f"{begin}: {best}{fused} with {shown['head']}, has {change} {score} over {part}."]
+
+
+def _level(one: Mapping[str, Any]) -> str:
+    return score_text("accuracy", one["mean"], digits=2)
 
 
 def _capital(text: str) -> str:

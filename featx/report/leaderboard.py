@@ -4,10 +4,11 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from featx.report.charts import linear_axis
-from featx.report.numbers import (
+from featx.report.wording import (
     interval_text,
     metric_name,
     score_text,
+    short,
     shown_interval,
     shown_value,
     signed,
@@ -35,7 +36,7 @@ def is_real(gain: Mapping[str, Any]) -> bool:
 def who(one: Mapping[str, Any]) -> str:
     """Return what to call a contender in a sentence."""
     fusion = f" ({one['fusion']} fusion)" if one.get("fusion") == "late" else ""
-    return f"{one['label']}{fusion} with {one['head']}" if one["label"] else one["head"]
+    return f"{short(one['label'])}{fusion} with {short(one['head'])}" if one["label"] else one["head"]
 
 
 def comparison_board(results: Mapping[str, Any]) -> dict[str, Any]:
@@ -116,8 +117,10 @@ def fusion_gains(results: Mapping[str, Any]) -> dict[str, Any] | None:
                 "high": high,
                 "p_value": one["p_value"],
                 "is_real": is_real(one),
-                "text": signed(one["gain"]),
-                "interval": None if low is None or high is None else f"{signed(low)} to {signed(high)}",
+                "text": signed(metric, one["gain"]),
+                "interval": None
+                if low is None or high is None
+                else f"{signed(metric, low)} to {signed(metric, high)}",
                 "at": {
                     name: None if value is None else axis.percent(value)
                     for name, value in (("mean", one["gain"]), ("low", low), ("high", high))
@@ -153,8 +156,10 @@ def _row(one: Mapping[str, Any], metric: str, scores: Mapping[str, Any]) -> dict
         "interval_text": interval_text(metric, scores).partition(" (")[2].rstrip(")")
         if scores["ci95"] and scores["ci95"][0] < scores["ci95"][1]
         else None,
-        "difference": signed(one["difference"]) if has_difference else None,
-        "difference_interval": f"{signed(away[0])} to {signed(away[1])}" if away and has_difference else None,
+        "difference": signed(metric, one["difference"]) if has_difference else None,
+        "difference_interval": f"{signed(metric, away[0])} to {signed(metric, away[1])}"
+        if away and has_difference
+        else None,
         "p_value": one["p_value"],
     }
 

@@ -15,8 +15,8 @@ from featx.printable import printable_line
 from featx.report import sections
 from featx.report.answers import answer_of_comparison, answer_of_few_shot
 from featx.report.leaderboard import comparison_board, few_shot_boards, fusion_gains
-from featx.report.numbers import metric_name
 from featx.report.thumbnails import Thumbnail, make_thumbnails
+from featx.report.wording import metric_name, short
 from featx.tracking import read_run
 
 if TYPE_CHECKING:
@@ -146,7 +146,7 @@ def _environment() -> "Environment":
         lstrip_blocks=True,
         keep_trailing_newline=True,
     )
-    environment.filters["breakable"] = _breakable
+    environment.filters.update(breakable=_breakable, short=short)
     return environment
 
 

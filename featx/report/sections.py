@@ -24,7 +24,7 @@ _MOST_CURVES = 8
 _MOST_CLASSES = 60
 _LABELLED_ON_MAP = 16
 _COMPARED = 150
-_DARK_TEXT_UP_TO = 0.55
+_STRONG = 0.645  # from where the other colour of text has more contrast
 _PROTOCOL = {
     "cv": "folds",
     "n_folds": "folds in all",
@@ -83,7 +83,7 @@ def confusion(details: Mapping[str, Any]) -> dict[str, Any]:
                     "count": count,
                     "share": round(count / total, 3) if total else 0.0,
                     "is_right": number == column,
-                    "is_strong": bool(total) and count / total > _DARK_TEXT_UP_TO,
+                    "is_strong": bool(total) and count / total > _STRONG,
                     "predicted": classes[column],
                 }
                 for column, count in enumerate(of_row)

@@ -1,9 +1,18 @@
-"""Numbers of a run as people read them; it judges none of them."""
+"""Numbers and names of a run as people read them; it judges none of them."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-__all__ = ["counted", "interval_text", "metric_name", "score_text", "shown_interval", "shown_value", "signed"]
+__all__ = [
+    "counted",
+    "interval_text",
+    "metric_name",
+    "score_text",
+    "short",
+    "shown_interval",
+    "shown_value",
+    "signed",
+]
 
 _NAMES = {
     "accuracy": "accuracy",
@@ -50,7 +59,7 @@ def score_text(metric: str, value: float | None, *, digits: int = 3) -> str:
     if value is None:
         return "\u2013"
     shown = shown_value(metric, value)
-    return f"{shown:.4g}" if metric in _FREE_SCALE else f"{shown:.{digits}f}"
+    return f"{shown:#.4g}".rstrip(".") if metric in _FREE_SCALE else f"{shown:.{digits}f}"
 
 
 def interval_text(metric: str, scores: Mapping[str, Any]) -> str:
@@ -85,12 +94,27 @@ def counted(number: int, noun: str, plural: str | None = None) -> str:
     return f"{number:,} {noun if number == 1 else plural or noun + 's'}"
 
 
-def signed(value: float) -> str:
+def short(name: str, *, most: int = 48) -> str:
+    """Return a name of at most so many characters: the middle of a longer one is left out.
+
+    Examples
+    --------
+    >>> short("a" * 30 + "b" * 30, most=11)
+    'aaaaa\u2026bbbbb'
+    """
+    if len(name) <= most:
+        return name
+    half = (most - 1) // 2
+    return f"{name[:half]}\u2026{name[len(name) - half :]}"
+
+
+def signed(metric: str, value: float) -> str:
     """Return a difference with its sign; greater is better, for that of an error is turned round already.
 
     Examples
     --------
-    >>> signed(0.01)
-    '+0.010'
+    >>> signed("accuracy", 0.01), signed("accuracy", -0.0004), signed("neg_mean_absolute_error", 1234.5)
+    ('+0.010', '0.000', '+1234')
     """
-    return f"{value:+.3f}".replace("-", "\u2212")
+    text = f"{value:+#.4g}".rstrip(".") if metric in _FREE_SCALE else f"{value:+.3f}"
+    return text.replace("-", "\u2212") if text.strip("+-0.") else text[1:]
