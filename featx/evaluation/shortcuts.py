@@ -24,6 +24,7 @@ from featx.evaluation.fit_log import FitLog, logged
 from featx.evaluation.heads import Head
 from featx.evaluation.kernel_path import MOST_ROWS, kernel_path
 from featx.evaluation.linear_path import linear_path
+from featx.evaluation.logistic_path import logistic_path
 from featx.evaluation.ridge_path import ridge_path
 
 __all__ = ["Outcome", "Shortcut", "find_shortcut"]
@@ -135,7 +136,7 @@ _PASSED_ON = ("class_weight", "tol", "max_iter", "random_state")
 _KINDS: tuple[tuple[BaseEstimator, str, Collection[str], Path], ...] = (
     (SVC(), "C", (*_PASSED_ON, "cache_size"), kernel_path),
     (LinearSVC(), "C", _PASSED_ON, linear_path),
-    (LogisticRegression(), "C", _PASSED_ON, linear_path),
+    (LogisticRegression(), "C", _PASSED_ON, logistic_path),
     (RidgeClassifier(), "alpha", ("class_weight",), ridge_path),
     (Ridge(), "alpha", (), ridge_path),
 )
