@@ -10,14 +10,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from featx.comparison_results import comparison_results
-from featx.contenders import Contender, read_contenders, specs_of
+from featx.contenders import check_distinct, read_contenders
 from featx.engine import Progress, SettingsKeywords
-from featx.errors import UsageError
 from featx.evaluation import load_head
 from featx.evaluation.comparison import HeadComparison, check_comparison, compare_heads
 from featx.evaluation.fusion import Fusion
 from featx.evaluation.grid_search import Answer
-from featx.features import Features, extract
+from featx.features import extract
 from featx.printable import printable_line
 from featx.samples import SampleTable, read_labelled
 from featx.tracking import write_run
@@ -229,7 +228,7 @@ def compare(
     n_parts = [len(contender.parts) for contender in contenders]
     check_comparison(table.y, recipes, n_parts=n_parts, groups=table.groups, splits=table.splits, **protocol)
     features = extract(table, parts, cache=cache, progress=progress, **settings)
-    _check_distinct(contenders, features)
+    check_distinct(contenders, features)
     assert features.y is not None
     fitting = None if progress is None else lambda done, total: progress(Progress(done, total, 0, "fitting"))
     found = compare_heads(
@@ -265,18 +264,6 @@ def _source(samples: Any) -> str:
     if isinstance(samples, str | bytes | os.PathLike):
         return os.fsdecode(samples)
     return samples.root if isinstance(samples, SampleTable) else type(samples).__name__
-
-
-def _check_distinct(contenders: Sequence[Contender], features: Features) -> None:
-    """Refuse contenders that were written differently and turned out to be the same."""
-    seen: dict[frozenset[str], str] = {}
-    for contender in contenders:
-        same = frozenset(spec.fingerprint for spec in specs_of(contender, features))
-        if same in seen:
-            raise UsageError(
-                f"extractors {seen[same]!r} and {contender.name!r} are the same: every vector is equal. Name one."
-            )
-        seen[same] = contender.name
 
 
 def _confidence(answer: Answer) -> list[float | None]:

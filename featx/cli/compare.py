@@ -118,9 +118,13 @@ def compare(
     screen.left_out((failure["id"], failure["reason"]) for failure in results["data"]["failures"])
     for note in [*results["notes"], *_own_notes(results)]:
         screen.remark(f"note: {note}")
+    page = None
     if out is not None:
         found.save(out)
-    screen.result({**results, "out": None if out is None else str(out)}, _text(results, out))
+        from featx.report import write_report
+
+        page = write_report(out)
+    screen.result({**results, "out": None if out is None else str(out)}, _text(results, page))
 
 
 def _own_notes(results: dict[str, Any]) -> list[str]:
@@ -136,7 +140,7 @@ def _who(one: dict[str, Any]) -> str:
     return one["head"] if one["label"] is None else f"{one['label']} with {one['head']}"
 
 
-def _text(results: dict[str, Any], out: Path | None) -> str:
+def _text(results: dict[str, Any], page: Path | None) -> str:
     protocol, metric = results["protocol"], results["protocol"]["metric"]
     n_folds = protocol["n_folds"]
     how = (
@@ -165,8 +169,8 @@ def _text(results: dict[str, Any], out: Path | None) -> str:
     ]
     if results["fusion_gains"]:
         lines += ["", *(_gain_text(gain, metric) for gain in results["fusion_gains"])]
-    if out is not None:
-        lines += ["", f"wrote {out}"]
+    if page is not None:
+        lines += ["", f"wrote {page.parent}; open {page}"]
     return "\n".join(lines)
 
 
