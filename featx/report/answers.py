@@ -103,8 +103,8 @@ def _fusion_sentence(results: Mapping[str, Any]) -> list[str]:
         begin = "Whether fusion gains is not to be told from one fold"
     else:
         begin = "Fusion gains no more than chance" if len(gains) == 1 else "No fusion gains more than chance"
-    best = "" if len(gains) == 1 else "the best, "
-    return [f"{begin}: {best}{fused} with {shown['head']}, has {change} {score} over {part}."]
+    which = f"{fused} with {shown['head']}" if len(gains) == 1 else f"the best, {fused} with {shown['head']},"
+    return [f"{begin}: {which} has {change} {score} over {part}."]
 
 
 def _level(one: Mapping[str, Any]) -> str:

@@ -52,11 +52,13 @@ def write_report(folder: str | os.PathLike[str]) -> Path:
     OSError
         If the page cannot be written.
     """
+    from jinja2 import TemplateError
+
     results = read_run(folder)
     page = Path(folder) / _PAGE
     try:
         text = render(results)
-    except (AttributeError, ArithmeticError, LookupError, TypeError, ValueError) as error:
+    except (AttributeError, ArithmeticError, LookupError, TypeError, ValueError, TemplateError) as error:
         # What is in the file has the right number and kind, but another shape than featx gives it.
         raise UsageError(
             f"'{Path(folder) / 'results.json'}' is not as featx writes it ({type(error).__name__}: {error})."

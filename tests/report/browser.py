@@ -71,7 +71,11 @@ class Browser:
         """Show a file, and wait until all of it is loaded."""
         self.requests, self.messages, self._events = [], [], []
         self.call(
-            "Emulation.setDeviceMetricsOverride", width=width, height=height, deviceScaleFactor=1, mobile=False
+            "Emulation.setDeviceMetricsOverride",
+            width=width,
+            height=height,
+            deviceScaleFactor=1,
+            mobile=False,
         )
         features = [{"name": "prefers-color-scheme", "value": "dark" if dark else "light"}]
         self.call("Emulation.setEmulatedMedia", features=features)
@@ -138,8 +142,6 @@ class Browser:
                 self._take(message)
         return value
 
-
-
     def _take(self, message):
         if "id" in message:
             self._answers[message["id"]] = message
@@ -155,7 +157,9 @@ class Browser:
         elif method == "Log.entryAdded":
             self.messages.append(f"log: {event['entry']['text']}")
         elif method == "Audits.issueAdded":
-            self.messages.append(f"issue: {event['issue']['code']}: {json.dumps(event['issue']['details'])[:300]}")
+            self.messages.append(
+                f"issue: {event['issue']['code']}: {json.dumps(event['issue']['details'])[:300]}"
+            )
         elif method == "Page.javascriptDialogOpening":
             self.messages.append(f"dialog: {event['message']}")
             self._number += 1

@@ -1,0 +1,75 @@
+import json
+
+import pytest
+
+from featx.errors import UsageError
+
+
+@pytest.fixture
+def run(photos, command):
+    command(
+        "compare", photos, "-x", "pixels:size=2", "--head", "centroid", "--cv", "2", "--out", "runs/first"
+    )
+    return "runs/first"
+
+
+def test_report_writes_a_page_into_the_run_and_says_where(run, command, text, tmp_path):
+    page = tmp_path / run / "report.html"
+    page.unlink(missing_ok=True)
+    assert command("report", run) == {"path": f"{run}/report.html"}
+    assert page.read_text().startswith("<!doctype html>")
+    shown = text("report", run)
+    assert shown.out == f"wrote {run}/report.html\n"
+    assert shown.err == ""
+
+
+def test_the_page_names_the_command_that_made_the_run(run, command, tmp_path):
+    command("report", run)
+    line = json.loads((tmp_path / run / "results.json").read_text())["command"]
+    assert line.startswith("featx compare ")
+    assert line in (tmp_path / run / "report.html").read_text()
+
+
+def test_report_loads_neither_torch_nor_h5py(run, featx, tmp_path):
+    program = (
+        "import sys; sys.argv = ['featx', 'report', sys.argv[1]]\n"
+        "from featx.cli.main import main\n"
+        "try:\n    main()\nexcept SystemExit as end:\n    assert not end.code\n"
+        "heavy = {'torch', 'h5py', 'sklearn'} & set(sys.modules)\n"
+        "assert not heavy, heavy\n"
+    )
+    import subprocess
+    import sys
+
+    done = subprocess.run(
+        [sys.executable, "-c", program, str(tmp_path / run)], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (None, "cannot read the run"),
+        ("{", "is not JSON"),
+        ("{}", "is no run of featx"),
+        ('{"schema": 99, "kind": "compare"}', "newer featx"),
+        ('{"schema": 1, "kind": "compare"}', "is not as featx writes it .*Make the run again"),
+        ('{"schema": 1, "kind": "fewshot", "protocol": 3}', "is not as featx writes it"),
+    ],
+)
+def test_what_is_no_run_is_told_in_one_line(command, tmp_path, content, message):
+    (tmp_path / "run").mkdir()
+    if content is not None:
+        (tmp_path / "run" / "results.json").write_text(content)
+    with pytest.raises(UsageError, match=message) as raised:
+        command("report", "run")
+    assert "\n" not in str(raised.value)
+    assert not (tmp_path / "run" / "report.html").exists()
+
+
+def test_help_shows_an_example_and_the_common_options(text):
+    shown = text("report", "--help").out
+    assert "Example: featx report runs/first" in " ".join(shown.split())
+    for option in ("--cache", "--json", "--verbose", "--quiet"):
+        assert option in shown

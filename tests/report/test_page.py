@@ -1,0 +1,393 @@
+import base64
+import copy
+import hashlib
+import json
+import random
+import re
+
+import pytest
+
+from featx.errors import UsageError
+from featx.report import write_report
+
+KINDS = ["results", "few_shot_results", "regression"]
+
+
+@pytest.fixture
+def elements(written, tree):
+    """Return the elements of the page of some results."""
+    return lambda results: tree(written(results))
+
+
+def having(elements, name):
+    return [element for element in elements if name in element.attributes]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_every_contender_stands_with_its_very_numbers(elements, request, kind):
+    results = request.getfixturevalue(kind)
+    found = elements(results)
+    rows = having(found, "data-contender")
+    if kind == "few_shot_results":
+        expected = sorted(results["results"], key=lambda one: (one["shots"], -one["mean"]))
+        scores = expected
+    else:
+        expected = [*results["results"][1:], results["results"][0]]
+        scores = [one["metrics"][results["protocol"]["metric"]] for one in expected]
+    assert len(rows) == len(expected)
+    for row, one, score in zip(rows, expected, scores, strict=True):
+        assert row.attributes["data-extractor"] == (one["extractor"] or "")
+        assert float(row.attributes["data-mean"]) == score["mean"]
+        if score["ci95"]:
+            assert [float(row.attributes[f"data-{end}"]) for end in ("low", "high")] == score["ci95"]
+        if "verdict" in one:
+            assert row.attributes["data-verdict"] == one["verdict"]
+        [mean] = [element for element in found if element.tag == "strong" and row in element.parents]
+        assert float(mean.text) == pytest.approx(abs(score["mean"]), abs=6e-4)
+
+
+def test_intervals_are_drawn_where_the_numbers_are(elements, results):
+    found = elements(results)
+    [scale] = [
+        e for e in found if e.has(**{"class": "scale"}) and any(p.has(id="leaderboard") for p in e.parents)
+    ]
+    ticks = [e for e in found if e.tag == "text" and scale in e.parents]
+    places = {float(tick.text): float(tick.attributes["x"].rstrip("%")) for tick in ticks}
+    (first, x_first), (last, x_last) = min(places.items()), max(places.items())
+    drawn = 0
+    for row in having(found, "data-contender"):
+        inside = [element for element in found if row in element.parents]
+        for element in inside:
+            if element.has(**{"class": "span"}):
+                drawn += 1
+                for end, place in (("low", "x1"), ("high", "x2")):
+                    value = min(1.0, max(0.0, float(row.attributes[f"data-{end}"])))
+                    x = x_first + (value - first) / (last - first) * (x_last - x_first)
+                    assert float(element.attributes[place].rstrip("%")) == pytest.approx(x, abs=0.6)
+    assert drawn >= len(results["results"]) - 1
+
+
+def test_the_confusion_matrix_and_the_scores_by_class_are_those_of_the_run(elements, results):
+    found, details = elements(results), results["best_details"]
+    cells = {
+        (cell.attributes["data-true"], cell.attributes["data-predicted"]): int(cell.text)
+        for cell in having(found, "data-true")
+    }
+    classes = details["classes"]
+    assert cells == {
+        (true, predicted): details["confusion"][row][column]
+        for row, true in enumerate(classes)
+        for column, predicted in enumerate(classes)
+    }
+    for one in details["per_class"]:
+        [row] = [element for element in having(found, "data-class") if element.has(data_class=one["class"])]
+        scores = [
+            float(cell.attributes["data-score"])
+            for cell in having(found, "data-score")
+            if row in cell.parents
+        ]
+        assert scores == [one["precision"], one["recall"], one["f1"]]
+        assert [e.text for e in found if e.has(**{"class": "number"}) and row in e.parents] == [
+            str(one["support"])
+        ]
+
+
+@pytest.mark.parametrize("kind", ["results", "few_shot_results"])
+def test_the_learning_curve_is_a_table_too(elements, request, kind):
+    results = request.getfixturevalue(kind)
+    curves = results["learning_curve"] if kind == "few_shot_results" else [results["learning_curve"]]
+    shown = [cell.attributes["data-point-mean"] for cell in having(elements(results), "data-point-mean")]
+    assert sorted(map(float, shown)) == sorted(point["mean"] for curve in curves for point in curve["points"])
+
+
+def test_errors_suspects_and_pairs_are_those_of_the_run(elements, results):
+    inspection = results["inspection"]
+    row, other = inspection["map"]["rows"][:2]
+    inspection["near_duplicates"] = [
+        {"rows": [row, other], "labels": ["blue", "red"], "similarity": 0.91234, "exact": False},
+        {"rows": [other, row], "labels": ["blue", "blue"], "similarity": 1.0, "exact": True},
+    ]
+    found = elements(results)
+    text = {section.attributes["id"]: section.text for section in found if section.tag == "section"}
+    shown = [int(element.attributes["data-row"]) for element in having(found, "data-row")]
+    assert shown == [one["row"] for name in ("wrong", "suspects") for one in inspection[name]]
+    assert inspection["wrong"]
+    for one in inspection["wrong"]:
+        assert f"{one['label']} predicted {one['predicted']}" in text["wrong"]
+        assert f"probability {one['confidence']:.2f}" in text["wrong"]
+    assert "similarity 0.912 labels differ blue and red" in text["duplicates"]
+    assert "exact copy blue" in text["duplicates"]
+
+
+def test_the_map_has_every_point_once_and_rings_the_errors(elements, results):
+    found, inspection = elements(results), results["inspection"]
+    points = having(found, "data-point")
+    assert sorted(int(point.attributes["data-point"]) for point in points) == inspection["map"]["rows"]
+    ringed = {int(point.attributes["data-point"]) for point in points if "ring" in point.attributes["class"]}
+    predicted = dict(zip(inspection["map"]["rows"], inspection["map"]["predicted"], strict=True))
+    labels = {row: inspection["samples"][str(row)]["label"] for row in predicted}
+    assert ringed == {row for row in predicted if predicted[row] != labels[row]}
+    assert ringed
+    titles = [element.text for element in found if element.tag == "title" and element.parents[-1] in points]
+    assert len(titles) == len(points)
+    assert any(title.endswith(": red, predicted blue") for title in titles)
+
+
+def test_residuals_stand_in_for_confusion_in_a_regression(elements, regression):
+    found = elements(regression)
+    sections = [element.attributes["id"] for element in found if element.tag == "section"]
+    assert "residuals" in sections
+    assert not {"confusion", "classes", "labels", "suspects"} & set(sections)
+    assert "residual -30.5" in next(e.text for e in found if e.has(id="wrong"))
+    title = next(element.text for element in found if element.tag == "h1")
+    assert re.fullmatch(r"pixels\S* with \w+ is best: RMSE [\d.]+ \([\d.]+ to [\d.]+\)", title)
+    best = regression["results"][1]["metrics"]["neg_root_mean_squared_error"]
+    low, high = map(float, re.search(r"\((.*) to (.*)\)", title).groups())
+    assert (low, high) == (
+        pytest.approx(-best["ci95"][1], rel=1e-3),
+        pytest.approx(-best["ci95"][0], rel=1e-3),
+    )
+
+
+def test_provenance_is_whole(elements, results):
+    text = next(element.text for element in elements(results) if element.has(id="provenance"))
+    for value in (
+        results["command"],
+        results["directory"],
+        results["data"]["digest"],
+        *results["versions"].values(),
+    ):
+        assert value in text
+    for extractor in results["extractors"]:
+        assert extractor["text"] in text
+        assert extractor["fingerprint"] in text
+        assert '"preprocessing"' in text or '"name"' in text
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_page_is_sound_and_can_be_used_without_eyes_or_pointer(elements, request, kind):
+    found = elements(request.getfixturevalue(kind))
+    ids = [element.attributes["id"] for element in having(found, "id")]
+    assert len(set(ids)) == len(ids)
+    for name in ("href", "aria-labelledby"):
+        for element in having(found, name):
+            target = element.attributes[name]
+            if name == "href" and element.tag in ("link", "image"):
+                assert target.startswith("data:")
+            elif target != "#none":
+                assert target.lstrip("#") in ids, target
+    tags = [element.tag for element in found]
+    assert [tags.count(tag) for tag in ("html", "main", "nav", "h1", "footer", "title")][:5] == [
+        1,
+        1,
+        1,
+        1,
+        1,
+    ]
+    for table in (element for element in found if element.tag == "table"):
+        inside = [element for element in found if table in element.parents]
+        assert any(element.tag == "caption" and element.text for element in inside)
+        assert all("scope" in element.attributes for element in inside if element.tag == "th")
+    for drawing in (element for element in found if element.tag == "svg"):
+        hidden = any(element.has(aria_hidden="true") for element in [drawing, *drawing.parents])
+        assert hidden or (drawing.has(role="img") and drawing.attributes["aria-label"])
+    for section in (element for element in found if element.tag == "section"):
+        assert "aria-labelledby" in section.attributes
+    language = next(element for element in found if element.tag == "html")
+    assert language.has(lang="en")
+
+
+def test_the_only_script_is_the_one_that_the_policy_allows(elements, results):
+    found = elements(results)
+    [script] = [element for element in found if element.tag == "script"]
+    digest = hashlib.sha256("".join(script.texts).encode()).digest()
+    [policy] = [e.attributes["content"] for e in found if e.has(http_equiv="Content-Security-Policy")]
+    assert policy == (
+        "default-src 'none'; img-src data:; style-src 'unsafe-inline'; "
+        f"script-src 'sha256-{base64.b64encode(digest).decode()}'; base-uri 'none'; form-action 'none'"
+    )
+
+
+def test_a_page_names_no_address_to_fetch(written, results):
+    text = written(results).read_text()
+    assert re.findall(r"https?://|//[a-z]|@import|url\(", re.sub(r"base64,[^\"]*", "", text)) == []
+
+
+HOSTILE = [
+    "<script>alert(1)</script>",
+    '"><img src=x onerror=alert(1)>',
+    "' onmouseover='alert(1)",
+    "</title></style></script><svg onload=alert(1)>",
+    "{{ 7 * 7 }}{% raw %}",
+    "javascript:alert(1)",
+    "a\nfeatx: error: b\r\t\x00",
+    "=cmd|' calc'!A0",
+    "\u202egnp.exe\u2066\u2028\u2029",
+    "\udcff\udc9b31m\ud800",
+    "&lt;b&gt;&amp;",
+    "x" * 3000,
+    "蜂é",
+    "",
+]
+
+
+def hostile_copy(value, names):
+    """Replace every text that a user chose by a hostile one, the same by the same."""
+    texts = {}
+
+    def replaced(one, key=None):
+        if isinstance(one, dict):
+            return {name: replaced(item, name) for name, item in one.items()}
+        if isinstance(one, list):
+            return [replaced(item, key) for item in one]
+        kept = (
+            "verdict",
+            "fusion",
+            "kind",
+            "metric",
+            "task",
+            "confidence_is",
+            "suspects_by",
+            "created",
+            "baseline",
+        )
+        if not isinstance(one, str) or key in kept:
+            return one
+        return texts.setdefault(one, f"{names[len(texts) % len(names)]}{len(texts)}")
+
+    return replaced(value)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_hostile_names_are_text_wherever_they_stand(elements, request, kind):
+    results = request.getfixturevalue(kind)
+    plain = elements(results)
+    hostile = hostile_copy(results, HOSTILE)
+    found = elements(hostile)
+    assert len(hostile["results"]) == len(results["results"])
+    assert {element.tag for element in found} <= {element.tag for element in plain} | {"wbr", "span"}
+    assert {name for element in found for name in element.attributes} <= {
+        name for element in plain for name in element.attributes
+    } | {"title", "role"}
+    assert [element.tag for element in found].count("script") == 1
+    assert not any(name.startswith("on") for element in found for name in element.attributes)
+    scripts = {
+        "".join(element.texts) for page in (plain, found) for element in page if element.tag == "script"
+    }
+    assert len(scripts) == 1
+    text = next(element.text for element in found if element.tag == "body")
+    assert "<script>alert(1)</script>" in text
+    assert "{{ 7 * 7 }}" in text
+    assert all(char.isprintable() for char in text)
+    # They are what they were, but for what cannot be printed.
+    assert {element.attributes["data-extractor"] for element in having(found, "data-contender")} >= {
+        one["extractor"] for one in hostile["results"] if one["extractor"] and one["extractor"].isprintable()
+    }
+
+
+def test_pictures_that_are_gone_are_said_and_are_no_error(elements, results):
+    for sample in results["inspection"]["samples"].values():
+        sample["path"] = "/nowhere/<b>.png"
+    found = elements(results)
+    missing = [element for element in found if "missing" in element.attributes.get("class", "")]
+    assert missing
+    assert {element.attributes["title"] for element in missing} == {"its file is gone"}
+    assert not any(element.tag == "image" for element in found)
+    notes = next(element.text for element in found if element.has(id="notes"))
+    assert f"{len(results['inspection']['samples'])} pictures could not be shown" in notes
+
+
+def test_a_run_that_is_not_as_featx_writes_it_is_told_and_leaves_the_old_page(written, compared, tmp_path):
+    """Break the results at random places: either there is a page, or one line, never a traceback."""
+    generator = random.Random(0)
+    without = copy.deepcopy(compared)
+    for sample in without["inspection"]["samples"].values():
+        sample["path"] = None
+    page = written(without)
+    before = page.read_bytes()
+    refused = 0
+    for _ in range(120):
+        results = copy.deepcopy(without)
+        place, key = generator.choice(list(places(results)))
+        if generator.random() < 0.4:
+            del place[key]
+        else:
+            place[key] = generator.choice([None, "text", -1, 1e308, [], {}, True, ["a"]])
+        (tmp_path / "run" / "results.json").write_text(json.dumps(results))
+        message = refusal(tmp_path / "run")
+        if message is not None:
+            refused += 1
+            assert "\n" not in message
+            assert page.read_bytes() == before
+        before = page.read_bytes()
+        assert {path.name for path in page.parent.iterdir()} == {"results.json", "report.html"}
+    assert refused > 20
+
+
+def refusal(folder):
+    try:
+        write_report(folder)
+    except UsageError as error:
+        return str(error)
+    return None
+
+
+def places(value):
+    """Yield every dict or list of some results with a key of it, a few of each list."""
+    items = value.items() if isinstance(value, dict) else enumerate(value[:3])
+    for key, item in items:
+        yield value, key
+        if isinstance(item, dict | list) and key != "samples":
+            yield from places(item)
+
+
+def test_a_page_of_a_large_map_stays_small(written, results, pictures):
+    paths, _ = pictures
+    inspection = results["inspection"]
+    rows = list(range(2000))
+    inspection["map"] = {
+        "method": "t-SNE",
+        "rows": rows,
+        "x": [row % 50 for row in rows],
+        "y": [row // 50 for row in rows],
+        "predicted": ["red"] * 2000,
+    }
+    for row in rows:
+        sample = {
+            "id": f"a/rather/long/path/of/a/picture/{row:06}.png",
+            "path": paths[row % 42],
+            "label": "red",
+        }
+        inspection["samples"].setdefault(str(row), sample)
+    assert written(results).stat().st_size < 3_000_000
+
+
+def test_one_contender_or_one_fold_is_no_winner_by_a_test(elements, results):
+    results["results"] = results["results"][:2]
+    results.update(fusion_gains=[], learning_curve=None, inspection=None, best_details=None, notes=[])
+    for one in results["results"]:
+        one.update(p_value=None, difference_ci95=None)
+        for scores in one["metrics"].values():
+            scores["ci95"] = None
+    found = elements(results)
+    title = next(element.text for element in found if element.tag == "h1")
+    assert re.fullmatch(r"\S+ with \w+ has accuracy 0\.\d\d\d", title)
+    sections = [element.attributes["id"] for element in found if element.tag == "section"]
+    assert sections == ["leaderboard", "provenance"]
+
+
+def test_many_classes_are_shown_by_their_worst(elements, results):
+    classes = [f"class {number}" for number in range(70)]
+    confusion = [[9 if row == column else 0 for column in range(70)] for row in range(70)]
+    confusion[3][4] = 5
+    per_class = [
+        {"class": name, "precision": 1.0, "recall": 1.0, "f1": 1.0 - number / 100, "support": 9}
+        for number, name in enumerate(classes)
+    ]
+    results["best_details"] = {"classes": classes, "confusion": confusion, "per_class": per_class}
+    found = elements(results)
+    text = {element.attributes["id"]: element.text for element in found if element.tag == "section"}
+    assert having(found, "data-true") == []
+    assert "class 3 taken for class 4 5 of 14" in text["confusion"]
+    assert [element.attributes["data-class"] for element in having(found, "data-class")] == classes[:9:-1]
+    assert "10 more are in results.json" in text["classes"]
