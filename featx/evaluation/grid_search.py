@@ -7,6 +7,7 @@ a grid have in common is computed once where :mod:`featx.evaluation.shortcuts` k
 """
 
 import itertools
+import math
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -14,6 +15,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from joblib import effective_n_jobs
 from numpy.typing import NDArray
 from sklearn.base import clone
 from sklearn.exceptions import ConvergenceWarning
@@ -106,15 +108,17 @@ def choose(
     if len(candidates) == 1:
         return [Choice(candidates[0], None, {}, []) for _ in folds]
     shortcut = find_shortcut(head, X)
-    # One after the other, or all that share their work at once.
-    batches = [[params] for params in candidates] if shortcut is None else [candidates]
+    # One by one, or as many together as leave work for every worker.
+    n_fits = len(candidates) * sum(len(fold.inner) for fold in folds)
+    size = 1 if shortcut is None else math.ceil(n_fits / effective_n_jobs(n_jobs))
+    batches = [candidates[at : at + size] for at in range(0, len(candidates), size)]
     rounds = [(batch, *pair) for fold in folds for batch in batches for pair in fold.inner]
     outcomes = _told(
         Parallel(n_jobs=n_jobs, return_as="generator")(
             delayed(_outcomes)(head.pipeline, shortcut, batch, X, y, train, validation)
             for batch, train, validation in rounds
         ),
-        sum(len(batch) for batch, _, _ in rounds),
+        n_fits,
         progress,
     )
     score = accuracy_score if head.task == "classification" else r2_score

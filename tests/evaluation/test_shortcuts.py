@@ -11,6 +11,7 @@ from sklearn.svm import SVC, LinearSVC
 from threadpoolctl import threadpool_limits
 
 from featx.errors import UsageError
+from featx.evaluation import grid_search
 from featx.evaluation.fit_log import FitLog
 from featx.evaluation.folds import Fold, make_folds, whole_fold
 from featx.evaluation.grid_search import choose, notes
@@ -109,8 +110,13 @@ def test_ridge_weighs_classes_by_name(class_weight):
         np.testing.assert_array_equal(predicted, plainly(head, params, X, y, train, validation))
 
 
-@pytest.mark.parametrize("name", [*CLASSIFIERS, "ridge_regression"])
-def test_what_candidates_share_is_computed_once_for_all_of_them(name, monkeypatch):
+@pytest.mark.parametrize(
+    ("name", "n_workers", "n_times"),
+    [*((name, 1, 1) for name in [*CLASSIFIERS, "ridge_regression"]), ("svm", 12, 4)],
+)
+def test_what_candidates_share_is_computed_once_or_once_for_every_worker_at_hand(
+    name, n_workers, n_times, monkeypatch
+):
     X, y = overlapping_classes(60, 150, 2)
     head = load_head(name)
     labels = X[:, 0] if head.task == "regression" else y
@@ -118,8 +124,10 @@ def test_what_candidates_share_is_computed_once_for_all_of_them(name, monkeypatc
     fitted = []
     fit = StandardScaler.fit
     monkeypatch.setattr(StandardScaler, "fit", lambda self, *given: fitted.append(1) or fit(self, *given))
-    choose(X, labels, head, [fold], n_jobs=None)
-    assert len(fitted) == 3
+    monkeypatch.setattr(grid_search, "effective_n_jobs", lambda n_jobs: n_workers)
+    (choice,) = choose(X, labels, head, [fold], n_jobs=None)
+    assert len(fitted) == 3 * n_times
+    assert len(choice.logs) == 3 * len(head.candidates)
 
 
 @pytest.mark.parametrize(
