@@ -7,8 +7,6 @@ Both searches run in turn, several rounds, in one process; the figure is the med
 
 import argparse
 import json
-import os
-import platform
 import statistics
 import tempfile
 import time
@@ -16,6 +14,7 @@ import warnings
 from pathlib import Path
 
 import numpy as np
+from page import PAGE, write_section
 from PIL import Image
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import GridSearchCV
@@ -26,6 +25,7 @@ import featx
 
 EXTRACTOR = "resnet50:weights=none"  # what the vectors hold plays no part in the time of a search
 BOUND = 1.15
+TITLE = "A grid search over `make_pipeline(Extractor(...), StandardScaler(), LogisticRegression())` on a warm cache"
 
 
 def main() -> None:
@@ -35,13 +35,12 @@ def main() -> None:
     parser.add_argument("--samples", type=int, default=300)
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--jobs", type=int, default=2)
-    parser.add_argument("--out", type=Path, default=Path(__file__).parent.parent / "docs" / "performance.md")
+    parser.add_argument("--out", type=Path, default=PAGE)
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         figures = measure(Path(folder), options.samples, options.rounds, options.jobs)
     print(json.dumps(figures))
-    options.out.write_text(page(figures), encoding="utf-8")
-    print(f"wrote {options.out}")
+    write_section(options.out, TITLE, section(figures))
 
 
 def measure(folder: Path, n_samples: int, n_rounds: int, n_jobs: int) -> dict[str, object]:
@@ -95,15 +94,8 @@ def write_images(folder: Path, n_samples: int) -> tuple[list[str], list[str]]:
     return paths, labels
 
 
-def page(figures: dict[str, object]) -> str:
-    """Return the page that `make bench` writes."""
-    return f"""# Performance
-
-Ratios within one run of `make bench`; absolute times hold for one machine only.
-Measured on {time.strftime("%Y-%m-%d")}: {_processor()}, {os.cpu_count()} cores, Python {platform.python_version()}.
-
-## A grid search over `make_pipeline(Extractor(...), StandardScaler(), LogisticRegression())` on a warm cache
-
+def section(figures: dict[str, object]) -> str:
+    return f"""
 {figures["samples"]} images, {figures["features"]} features, 12 values of C, 5 folds,
 `n_jobs={figures["jobs"]}`; medians of {figures["rounds"]} interleaved rounds.
 
@@ -113,14 +105,6 @@ Measured on {time.strftime("%Y-%m-%d")}: {_processor()}, {os.cpu_count()} cores,
 | the matrix itself | {figures["matrix_seconds"]:.2f} |
 | ratio (bound: {BOUND}) | **{figures["ratio"]:.2f}** |
 """
-
-
-def _processor() -> str:
-    try:
-        with open("/proc/cpuinfo", encoding="utf-8") as file:
-            return next(line.partition(":")[2].strip() for line in file if line.startswith("model name"))
-    except (OSError, StopIteration):
-        return platform.processor() or platform.machine()
 
 
 if __name__ == "__main__":
