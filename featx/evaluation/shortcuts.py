@@ -34,7 +34,7 @@ Outcome = tuple[NDArray[Any] | None, FitLog]
 
 # The final step, standardised training rows, their labels, standardised rows to predict
 # -> the predictions by the value of the one parameter.
-Path = Callable[[Any, NDArray[Any], NDArray[Any], NDArray[Any]], Callable[[float], NDArray[Any]]]
+Prepare = Callable[[Any, NDArray[Any], NDArray[Any], NDArray[Any]], Callable[[float], NDArray[Any]]]
 
 
 @dataclass(frozen=True, eq=False)
@@ -54,7 +54,7 @@ class Shortcut:
     scaler: StandardScaler
     final: BaseEstimator
     parameter: str
-    path: Path
+    path: Prepare
 
     def outcomes(
         self,
@@ -133,7 +133,7 @@ def find_shortcut(head: Head, X: NDArray[Any]) -> Shortcut | None:
 _PASSED_ON = ("class_weight", "tol", "max_iter", "random_state")
 
 # The estimator as it is made by default, the parameter that its grid varies, those that may be anything, the path.
-_KINDS: tuple[tuple[BaseEstimator, str, Collection[str], Path], ...] = (
+_KINDS: tuple[tuple[BaseEstimator, str, Collection[str], Prepare], ...] = (
     (SVC(), "C", (*_PASSED_ON, "cache_size"), kernel_path),
     (LinearSVC(), "C", _PASSED_ON, linear_path),
     (LogisticRegression(), "C", _PASSED_ON, logistic_path),

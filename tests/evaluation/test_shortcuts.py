@@ -1,5 +1,7 @@
 """A shortcut is held against the plain scikit-learn fit of every candidate, on data where rounding could show."""
 
+import warnings
+
 import numpy as np
 import pytest
 from sklearn.base import clone
@@ -217,6 +219,26 @@ def test_a_singular_ridge_is_left_to_a_plain_fit():
     plain = GridSearchCV(head.pipeline, head.grid, cv=fold.inner).fit(X, y)
     assert (choice.params, choice.score) == (plain.best_params_, plain.best_score_)
     assert [log.failure for log in choice.logs] == [None, None]
+
+
+@pytest.mark.parametrize("final", [SVC(), LogisticRegression(), RidgeClassifier()])
+def test_a_warning_of_what_is_shared_is_one_of_every_candidate(final, monkeypatch):
+    X, y = overlapping_classes(60, 20, 2)
+    fit = StandardScaler.fit
+    monkeypatch.setattr(
+        StandardScaler, "fit", lambda *given: warnings.warn("odd", stacklevel=1) or fit(*given)
+    )
+    fold = whole_fold(y, task="classification", cv=3, groups=None, search=True, random_state=0)
+    grid = {"final__alpha" if isinstance(final, RidgeClassifier) else "final__C": [0.1, 1.0]}
+    unknown = type("Unknown", (type(final),), {})(**final.get_params())
+    heads = [Head("head", steps(estimator), grid, "classification") for estimator in (final, unknown)]
+    assert [find_shortcut(head, X) is None for head in heads] == [False, True]
+    with warnings.catch_warnings():
+        warnings.simplefilter("always")
+        (shared,), (plain,) = (choose(X, y, head, [fold], n_jobs=None) for head in heads)
+    assert plain.logs[0].warned
+    assert shared.logs == plain.logs
+    assert shared.score == plain.score
 
 
 def test_features_that_overflow_once_standardised_are_left_to_a_plain_fit():
