@@ -18,8 +18,8 @@ from featx.evaluation.fusion import Fusion
 from featx.evaluation.grid_search import Answer
 from featx.features import extract
 from featx.printable import printable_line
-from featx.samples import SampleTable, read_labelled
-from featx.tracking import write_run
+from featx.samples import read_labelled
+from featx.tracking import source_of, write_run
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -248,22 +248,17 @@ def compare(
         found,
         features,
         table,
-        source=_source(samples),
+        source=source_of(samples),
         n_unlabelled=n_unlabelled,
         protocol=protocol,
         n_jobs=n_jobs,
+        progress=fitting,
     )
     return Comparison(results, found, features.ids)
 
 
 def _listed(heads: Any) -> list[Any]:
     return list(heads) if isinstance(heads, list | tuple) else [heads]
-
-
-def _source(samples: Any) -> str:
-    if isinstance(samples, str | bytes | os.PathLike):
-        return os.fsdecode(samples)
-    return samples.root if isinstance(samples, SampleTable) else type(samples).__name__
 
 
 def _confidence(answer: Answer) -> list[float | None]:

@@ -1,6 +1,6 @@
 """The results of a comparison as plain values, with what is worth knowing of its best contender; it ranks nothing."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
@@ -32,6 +32,7 @@ def comparison_results(
     n_unlabelled: int,
     protocol: Mapping[str, Any],
     n_jobs: int | None,
+    progress: Callable[[int, int], None] | None = None,
 ) -> dict[str, Any]:
     """Return what ``results.json`` holds of a comparison, but for the command: see ``docs/comparing.md``.
 
@@ -50,11 +51,13 @@ def comparison_results(
         ``cv``, ``random_state`` and ``n_components`` of the comparison.
     n_jobs : int or None
         Processes to fit the learning curve in.
+    progress : callable, optional
+        Called with how many fits of the learning curve are done, and how many there are.
     """
     record = provenance(features, table, n_unlabelled=n_unlabelled, source=source)
     seed = protocol["random_state"]
     best, X = found.best, _columns(found.best, features)
-    curve, notes = _curve(found, X, seed=seed, n_jobs=n_jobs)
+    curve, notes = _curve(found, X, seed=seed, n_jobs=n_jobs, progress=progress)
     if n_unlabelled:
         notes.append(f"{n_unlabelled} samples have no label and were left out")
     plain = plain_json(
@@ -149,7 +152,12 @@ def _first_repeat(found: HeadComparison) -> "np.ma.MaskedArray[Any, Any]":
 
 
 def _curve(
-    found: HeadComparison, X: NDArray[Any], *, seed: int, n_jobs: int | None
+    found: HeadComparison,
+    X: NDArray[Any],
+    *,
+    seed: int,
+    n_jobs: int | None,
+    progress: Callable[[int, int], None] | None,
 ) -> tuple[dict[str, Any] | None, list[str]]:
     """Return the best contender's accuracy by labels per class in the first fold, and why there is none."""
     best = found.best
@@ -168,6 +176,7 @@ def _curve(
         together=found.together,
         random_state=seed,
         n_jobs=n_jobs,
+        progress=progress,
     )
     return {
         "extractor": best.extractor,

@@ -18,8 +18,8 @@ from featx.evaluation.heads import Head, load_head
 from featx.evaluation.intervals import difference_interval, mean_interval
 from featx.evaluation.learning_curve import check_sizes, held_out_fold, learning_curve
 from featx.features import Features, extract
-from featx.samples import SampleTable, read_labelled
-from featx.tracking import SCHEMA, check_run_folder, plain_json, provenance, write_run
+from featx.samples import read_labelled
+from featx.tracking import SCHEMA, check_run_folder, plain_json, provenance, source_of, write_run
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -166,7 +166,7 @@ def few_shot(
         draw_episodes(table.y, shots=number, episodes=min(episodes, 2), together=given, **drawing)
     features = extract(table, parts, cache=cache, progress=progress, **settings)
     check_distinct(contenders, features)
-    source = provenance(features, table, n_unlabelled=n_unlabelled, source=_source(samples))
+    source = provenance(features, table, n_unlabelled=n_unlabelled, source=source_of(samples))
     assert features.y is not None
     together = inseparable_rows(features.groups, features.keys)
     drawn = [
@@ -251,12 +251,6 @@ def _check_classes(y: np.ndarray) -> None:
             f"few-shot evaluation needs classes as labels; got numbers such as {y[y != np.floor(y)][0]:g}. Give names,"
             " or whole numbers."
         )
-
-
-def _source(samples: Any) -> str:
-    if isinstance(samples, str | bytes | os.PathLike):
-        return os.fsdecode(samples)
-    return samples.root if isinstance(samples, SampleTable) else type(samples).__name__
 
 
 def _accuracies(

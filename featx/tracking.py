@@ -34,6 +34,7 @@ __all__ = [
     "provenance",
     "read_run",
     "sample_records",
+    "source_of",
     "write_run",
 ]
 
@@ -232,6 +233,14 @@ def sample_records(
         }
         for row in map(int, rows)
     }
+
+
+def source_of(samples: Any) -> str:
+    """Return what a user would call these samples: the path as given, a table's folder, or the kind of object."""
+    if isinstance(samples, str | bytes | os.PathLike):
+        return os.fsdecode(samples)
+    root = getattr(samples, "root", None)
+    return root if isinstance(root, str) and root else type(samples).__name__
 
 
 def extractor_labels(specs: "Sequence[ExtractorSpec]") -> list[str]:

@@ -17,6 +17,7 @@ from featx.tracking import (
     provenance,
     read_run,
     sample_records,
+    source_of,
     write_run,
 )
 
@@ -213,6 +214,14 @@ def test_a_label_is_as_short_as_tells_extractors_apart(labelled):
     texts = ["pixels:size=4", "pixels:size=8", "hog"]
     assert extractor_labels(extract(table, texts).specs) == ["pixels:size=4", "pixels:size=8", "hog"]
     assert extractor_labels(extract(table, texts[1:]).specs) == ["pixels", "hog"]
+
+
+def test_data_is_called_what_its_user_calls_it(labelled):
+    assert source_of("photos/") == "photos/"
+    assert source_of(labelled) == str(labelled)
+    assert source_of(read_samples(labelled)) == str(labelled)
+    assert source_of(np.zeros((2, 8, 8, 3), np.uint8)) == "ndarray"
+    assert source_of(read_samples(np.zeros((2, 8, 8, 3), np.uint8))) == "SampleTable"
 
 
 def test_files_of_a_run_are_as_readable_as_any_file_of_the_user(tmp_path):

@@ -168,7 +168,8 @@ def _text(results: dict[str, Any], page: Path | None) -> str:
         columns(rows, header=header),
     ]
     if results["fusion_gains"]:
-        lines += ["", *(_gain_text(gain, metric) for gain in results["fusion_gains"])]
+        labels = {one["extractor"]: one["label"] for one in results["results"]}
+        lines += ["", *(_gain_text(gain, metric, labels) for gain in results["fusion_gains"])]
     if page is not None:
         lines += ["", f"wrote {page.parent}; open {page}"]
     return "\n".join(lines)
@@ -182,13 +183,13 @@ def _interval(interval: list[float] | None) -> str:
     return "-" if interval is None else f"{interval[0]:.3f} to {interval[1]:.3f}"
 
 
-def _gain_text(gain: dict[str, Any], metric: str) -> str:
+def _gain_text(gain: dict[str, Any], metric: str, labels: dict[str, str]) -> str:
     p_value = gain["p_value"]
     told = p_value is not None and p_value < 0.05
     what = "gains" if gain["gain"] >= 0 else "loses"
     spread = "" if gain["ci95"] is None else f" (95% {gain['ci95'][0]:+.3f} to {gain['ci95'][1]:+.3f})"
     verdict = "" if told else ", which these rows do not tell from nothing"
     return (
-        f"{gain['extractor']} ({gain['fusion']}) with {gain['head']} {what} {abs(gain['gain']):.3f} {metric}"
-        f" on {gain['best_part']} alone{spread}{verdict}"
+        f"{labels[gain['extractor']]} ({gain['fusion']}) with {gain['head']} {what}"
+        f" {abs(gain['gain']):.3f} {metric} on {labels[gain['best_part']]} alone{spread}{verdict}"
     )

@@ -29,7 +29,7 @@ def test_the_leaderboard_shows_every_contender_with_its_verdict(text, photos):
         "pixels",
         "color_histogram+pixels",
     }
-    assert lines[8].startswith("color_histogram+pixels:size=1 (early) with centroid gains 0.000 accuracy on")
+    assert lines[8].startswith("color_histogram+pixels (early) with centroid gains 0.000 accuracy on")
     assert shown.err.splitlines()[0] == "2 classes: blue (10), red (10)"
     assert any(line.startswith("note: ") for line in shown.err.splitlines())
     assert text("compare", photos, *QUICK, "-q").err == ""
