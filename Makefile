@@ -31,3 +31,4 @@ test: $(BIN)/installed ## Run all tests and doctests (real weights and photos wh
 bench: $(BIN)/installed ## Measure, as ratios within one run; writes docs/performance.md
 	$(BIN)/python benchmarks/grid_search.py
 	$(BIN)/python benchmarks/search.py
+	$(BIN)/python benchmarks/few_shot.py

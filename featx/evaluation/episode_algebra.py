@@ -17,7 +17,8 @@ from featx.evaluation.heads import Head, load_head
 
 __all__ = ["Algebra", "algebra_of", "batched_accuracies"]
 
-_CHUNK_BYTES = 4 * 2**20  # what a core's cache holds: larger is slower
+_CHUNK_BYTES = 8 * 2**20  # about what a core's cache holds
+_WHOLE_BYTES = 64 * 2**20  # what is converted at once, not row by row
 
 Floats = NDArray[np.float64]
 # From support of shape (n_episodes, ways * shots, n_features), query of shape (n_episodes, ways * queries, n_features)
@@ -61,6 +62,8 @@ def batched_accuracies(
     """
     true = np.repeat(np.arange(episodes.ways), episodes.queries)
     epsilon = float(np.finfo(X.dtype if X.dtype.kind == "f" else np.float64).eps)
+    if X.size * 8 <= _WHOLE_BYTES:
+        X = X.astype(np.float64, copy=False)
     accuracies, doubtful = np.empty(len(episodes)), np.empty(len(episodes), bool)
     for part in _chunks(episodes, X.shape[1]):
         support, query = (
@@ -92,14 +95,16 @@ def _chunks(episodes: Episodes, n_features: int) -> Iterator[slice]:
 
 def _centroid(support: Floats, query: Floats, ways: int, epsilon: float) -> tuple[Floats, Floats]:
     """Score by the squared distance to the class means of centred rows of length one (arXiv:1911.04623, CL2N)."""
-    n_episodes, n_support, n_features = support.shape
+    _, n_support, n_features = support.shape
     mean = support.mean(axis=1, keepdims=True)
     varies = (support != support[:, :1]).any(axis=1, keepdims=True)
-    centred = (support - mean) * varies
+    centred = support - mean
+    centred *= varies
     mean *= varies
     lengths = _lengths(centred)
-    centred /= np.where(lengths == 0, 1, lengths)[..., None]
-    centroids = centred.reshape(n_episodes, ways, n_support // ways, n_features).mean(axis=2)
+    # One product scales the rows to length one and takes their means by class.
+    member = np.repeat(np.eye(ways), n_support // ways, axis=1) / (n_support // ways)
+    centroids = (member / np.where(lengths == 0, 1, lengths)[:, None]) @ centred
     # The query is centred and scaled after the product, not before: it is what there is most of.
     weights = np.concatenate([centroids, mean], axis=1)
     products = query @ weights.swapaxes(1, 2)
@@ -107,13 +112,15 @@ def _centroid(support: Floats, query: Floats, ways: int, epsilon: float) -> tupl
     along = products - shift.swapaxes(1, 2)
     squared = np.einsum("eqf,eqf->eq", query, query) - products[..., -1] - along[..., -1]
     for episode in np.flatnonzero(~varies.all(axis=2)):
-        squared[episode] -= np.square(query[episode][:, ~varies[episode, 0]]).sum(axis=1)
+        gone = np.flatnonzero(~varies[episode, 0])
+        squared[episode] -= np.square(query[episode].take(gone, axis=1)).sum(axis=1)
     query_lengths = np.sqrt(squared)
     scores = 2 * along[..., :-1] / query_lengths[..., None] - np.square(_lengths(centroids))[:, None]
     # Rounding shows the more, the shorter the centred rows are beside what was taken off them.
     mean_lengths = _lengths(mean)
     magnified = 1 + mean_lengths / query_lengths + mean_lengths / lengths.min(axis=1, keepdims=True)
-    return scores, _roundings(n_features) * epsilon * np.square(magnified)
+    own = np.finfo(np.float64).eps * np.square(magnified)  # of the lengths, here
+    return scores, _roundings(n_features) * (epsilon * magnified + own)
 
 
 def _ridge(
@@ -138,12 +145,12 @@ def _ridge(
     scores = query @ weights - mean @ weights + intercept
     # Rounding is that of the terms which make up a score: the support's, and what a query may have beyond.
     terms = np.sqrt(np.square(support) @ np.square(weights)).max(axis=(1, 2))[:, None]
-    return scores, 8 * _roundings(support.shape[2]) * epsilon * (terms + np.abs(scores).max(axis=2))
+    return scores, 5 * _roundings(support.shape[2]) * epsilon * (terms + np.abs(scores).max(axis=2))
 
 
 def _roundings(n_features: int) -> float:
-    """Return a bound, in units in the last place: on features of real and made-up scales a quarter of it was seen."""
-    return 4 * (1 + math.sqrt(n_features / 64))
+    """Return a bound, in units in the last place: on features of real and made-up scales a third of it was seen."""
+    return 6 * (1 + math.sqrt(n_features / 64))
 
 
 def _lengths(rows: Floats) -> Floats:
