@@ -90,7 +90,7 @@ def inspect_predictions(
     """
     unit = UnitRows.of(X)
     fold_of_row = _fold_of_row(len(y), folds)
-    tested = np.flatnonzero((fold_of_row >= 0) & ~np.ma.getmaskarray(predicted))
+    tested = np.flatnonzero(~np.ma.getmaskarray(predicted))
     answers = np.ma.getdata(predicted)
     confidence = _confidence(answers, scores, classes)
 

@@ -118,7 +118,7 @@ def _suspects(
     confident = np.where(scores >= thresholds, scores, -np.inf)
     suggested = confident.argmax(axis=1)
     leads = confident[every, suggested] - scores[every, own]
-    found = np.flatnonzero((suggested != own) & (leads > 0))
+    found = np.flatnonzero(leads > 0)
     return [
         Suspect(int(rows[at]), classes[suggested[at]], float(leads[at]))
         for at in found[np.argsort(-leads[found], kind="stable")]

@@ -28,11 +28,12 @@ def test_more_rows_than_fit_are_drawn_and_the_basis_is_orthonormal():
 
 
 def test_the_map_is_the_same_whatever_the_number_of_threads():
-    unit = UnitRows.of(np.random.default_rng(0).normal(size=(120, 300)).astype(np.float32))
+    # Of this size, sums by two threads do round differently.
+    unit = UnitRows.of(np.random.default_rng(0).normal(size=(400, 600)).astype(np.float32))
     shown = set()
-    for n_threads in (1, 2, 4):
+    for n_threads in (1, 2):
         with threadpool_limits(limits=n_threads):
-            shown.add(map_samples(unit, n_map=100, random_state=0).positions.tobytes())
+            shown.add(map_samples(unit, n_map=2000, random_state=0).positions.tobytes())
     assert len(shown) == 1
 
 
@@ -46,3 +47,9 @@ def test_little_to_go_by_still_gives_every_row_a_place(X):
     assert found.positions.shape == (len(X), 2)
     assert np.isfinite(found.positions).all()
     assert np.isfinite(found.basis).all()
+
+
+def test_one_feature_lies_on_a_line():
+    positions = map_samples(UnitRows.of(np.arange(5.0)[:, None]), n_map=2000, random_state=0).positions
+    assert not positions[:, 1].any()
+    assert np.all(np.diff(positions[:, 0]) >= 0) or np.all(np.diff(positions[:, 0]) <= 0)

@@ -4,6 +4,7 @@ import hashlib
 import json
 import random
 import re
+import resource
 
 import pytest
 
@@ -322,6 +323,20 @@ def test_a_run_that_is_not_as_featx_writes_it_is_told_and_leaves_the_old_page(wr
         before = page.read_bytes()
         assert {path.name for path in page.parent.iterdir()} == {"results.json", "report.html"}
     assert refused > 20
+
+
+def test_a_full_disk_leaves_the_old_page(written, results, tmp_path):
+    page = written(results)
+    before = page.read_bytes()
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (len(before) // 2, limits[1]))
+    try:
+        with pytest.raises(OSError, match="File too large"):
+            write_report(tmp_path / "run")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert page.read_bytes() == before
+    assert {path.name for path in page.parent.iterdir()} == {"results.json", "report.html"}
 
 
 def refusal(folder):
