@@ -240,14 +240,22 @@ def _answer(pipeline: Any, params: Mapping[str, Any], X: Any, y: Any, train: Any
 
 
 def _class_scores(estimator: Any, tested: NDArray[Any]) -> tuple[NDArray[Any] | None, bool]:
+    """Return scores by class and whether they are probabilities; those that are no numbers count as none.
+
+    A nearest centroid, of one row a class, has no spread to make probabilities from.
+    """
+    are_probabilities = hasattr(estimator, "predict_proba")
     if not hasattr(estimator, "classes_"):
         return None, False
-    if hasattr(estimator, "predict_proba"):
-        return estimator.predict_proba(tested), True
-    if hasattr(estimator, "decision_function"):
-        decision = estimator.decision_function(tested)
-        return np.stack([-decision, decision], axis=1) if decision.ndim == 1 else decision, False
-    return None, False
+    with np.errstate(all="ignore"):
+        if are_probabilities:
+            scores = estimator.predict_proba(tested)
+        elif hasattr(estimator, "decision_function"):
+            decision = estimator.decision_function(tested)
+            scores = np.stack([-decision, decision], axis=1) if decision.ndim == 1 else decision
+        else:
+            return None, False
+    return (scores, are_probabilities) if np.isfinite(scores).all() else (None, False)
 
 
 def _fit(

@@ -157,6 +157,18 @@ def test_an_answer_has_a_score_for_every_class_that_agrees_with_its_prediction(
         assert answer.predict_seconds > 0
 
 
+@pytest.mark.filterwarnings("default::RuntimeWarning")  # the fit warns too, which its log says
+def test_scores_that_are_no_numbers_count_as_none():
+    """NearestCentroid divides by the spread of the classes, and one row has none."""
+    X, y = np.eye(4), np.array([0, 0, 1, 1])
+    fold = make_folds(y, task="classification", cv=2, groups=None, search=False, random_state=0)[0]
+    (answer,) = fit_and_predict(
+        X, y, [load_head("centroid")], [fold], [Choice({}, None, {}, [])], n_jobs=None
+    )
+    assert len(answer.predicted) == 2
+    assert answer.scores is None
+
+
 def test_regression_has_no_class_scores():
     X, _ = noisy_classes()
     head = load_head("ridge_regression")
