@@ -15,7 +15,7 @@ def images():
     random = np.random.default_rng(0)
     colours = np.array([[200, 60, 60], [60, 200, 60], [60, 60, 200]])[np.arange(36) % 3]
     pixels = (
-        colours[:, None, None] + random.normal(0, 60, (36, 16, 16, 3)) + random.normal(0, 60, (36, 1, 1, 3))
+        colours[:, None, None] + random.normal(0, 60, (36, 16, 16, 3)) + random.normal(0, 90, (36, 1, 1, 3))
     )
     return pixels.clip(0, 255).astype(np.uint8), np.array(["r", "g", "b"])[np.arange(36) % 3]
 
@@ -131,7 +131,8 @@ def test_the_best_is_told_in_detail_over_the_first_repeat(found):
     assert [point["labels_per_class"] for point in curve["points"]] == [1, 2, 5, None]
     assert curve["points"][-1]["n_labels"] == 24
     # All labels of the first fold are what the first fold was fitted on.
-    first = results["results"][1]["metrics"]["accuracy"]["folds"][0]
+    first, second, *_ = results["results"][1]["metrics"]["accuracy"]["folds"]
+    assert first != second
     assert curve["points"][-1]["mean"] == pytest.approx(first)
 
 
@@ -158,7 +159,7 @@ def test_late_fusion_has_no_learning_curve_and_says_so(images):
 
 
 def test_numbers_are_ranked_by_r2_and_a_fresh_seed_is_recorded(images):
-    pixels, _ = images
+    pixels, labels = images
     brightness = pixels.mean((1, 2, 3)) / 255
     found = featx.compare(
         pixels,
@@ -175,6 +176,8 @@ def test_numbers_are_ranked_by_r2_and_a_fresh_seed_is_recorded(images):
     assert results["baseline"] == "mean"
     assert results["inspection"]["wrong"][0]["residual"] != 0
     seed = results["protocol"]["random_state"]
+    other = featx.compare(pixels, "pixels:size=1", labels=labels, heads=["centroid"], cv=2, random_state=None)
+    assert other.results["protocol"]["random_state"] != seed
     again = featx.compare(
         pixels,
         ["pixels:size=1", "lbp"],

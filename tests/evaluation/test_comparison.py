@@ -85,7 +85,7 @@ class Guess(ClassifierMixin, BaseEstimator):
 
 def three_parts(n=90):
     X, y = load_digits(n_class=3, return_X_y=True)
-    return X[:n], np.array(["a", "b", "c"])[y[:n]], [20, 24, 20]
+    return X[:n], np.array(["a", "b", "c"])[y[:n]], [16, 24, 24]
 
 
 @pytest.mark.parametrize(("fusion", "n_components"), [("early", 5), ("early", None), ("late", 5)])
@@ -97,7 +97,7 @@ def test_every_contender_scores_what_it_scores_when_cross_validated_alone(fusion
     found = compare_heads(
         X, y, heads, extractors=extractors, widths=widths, fusion=fusion, repeats=2, **shared
     )
-    columns = {"a": slice(0, 20), "b": slice(20, 44), "c+a": np.r_[44:64, 0:20]}
+    columns = {"a": slice(0, 16), "b": slice(16, 40), "c+a": np.r_[40:64, 0:16]}
     for name, parts in extractors.items():
         part_widths = [widths[part] for part in parts]
         for head in heads:
@@ -162,6 +162,10 @@ def test_scaling_is_learnt_in_each_fold_alone():
     outside = cross_val_score(KNeighborsClassifier(1), StandardScaler().fit_transform(X), y, cv=cv)
     assert inside.tolist() != outside.tolist()
     assert accuracies(compared(X, y, nearest()))["x", "KNeighborsClassifier"] == inside.tolist()
+    # A head that does not scale gets the features as they are.
+    bare = cross_val_score(KNeighborsClassifier(1), X, y, cv=cv).tolist()
+    assert bare != outside.tolist()
+    assert accuracies(compared(X, y, load_head(KNeighborsClassifier(1))))["x", "KNeighborsClassifier"] == bare
 
 
 def test_components_are_learnt_in_each_fold_alone():
