@@ -51,7 +51,7 @@ def steps(final, *, scaler=None, **options):
 
 
 @pytest.mark.parametrize("name", CLASSIFIERS)
-@pytest.mark.parametrize(("n", "d"), [(90, 200), (90, 100), (150, 40)])
+@pytest.mark.parametrize(("n", "d"), [(90, 400), (90, 100), (150, 40)])
 @pytest.mark.parametrize("n_classes", [2, 5])
 @pytest.mark.parametrize("class_weight", [None, "balanced"])
 def test_every_candidate_predicts_what_a_plain_fit_does(name, n, d, n_classes, class_weight):
