@@ -249,7 +249,10 @@ def _class_scores(estimator: Any, tested: NDArray[Any]) -> tuple[NDArray[Any] | 
         return None, False
     with np.errstate(all="ignore"):
         if are_probabilities:
-            scores = estimator.predict_proba(tested)
+            try:
+                scores = estimator.predict_proba(tested)
+            except ValueError:  # of its own NaNs
+                return None, False
         elif hasattr(estimator, "decision_function"):
             decision = estimator.decision_function(tested)
             scores = np.stack([-decision, decision], axis=1) if decision.ndim == 1 else decision
