@@ -14,6 +14,7 @@ _STEPS = (1, 2, 2.5, 5, 10)
 _CURVE = {"width": 480, "height": 300, "left": 46, "right": 16, "top": 12, "bottom": 44}
 _MAP = {"width": 640, "height": 520, "margin": 18}
 _CLOSE = 0.07
+_MANY = 700
 
 
 @dataclass(frozen=True)
@@ -157,30 +158,28 @@ def curves(series: Sequence[Sequence[Mapping[str, Any]]], *, baseline: float | N
     }
 
 
-def points(x: Sequence[float], y: Sequence[float], *, same_scale: bool = True) -> dict[str, Any]:
-    """Return where points lie on a chart of fixed size, y upwards.
+def points(x: Sequence[float], y: Sequence[float]) -> dict[str, Any]:
+    """Return where points lie on a map, y upwards; a map of many is larger, so that marks of one size hide fewer.
 
     Parameters
     ----------
     x, y : sequence of float
-    same_scale : bool
-        Whether a unit is as long in x as in y, as on a map.
     """
-    inner = (_MAP["width"] - 2 * _MAP["margin"], _MAP["height"] - 2 * _MAP["margin"])
+    is_dense = len(x) > _MANY
+    size = {name: round(length * (1.5 if is_dense else 1)) for name, length in _MAP.items()}
+    inner = (size["width"] - 2 * size["margin"], size["height"] - 2 * size["margin"])
     extents = [max(values) - min(values) for values in (x, y)]
-    scales = [
-        length / extent if extent > 0 else math.inf for length, extent in zip(inner, extents, strict=True)
-    ]
-    if same_scale:
-        scales = [min(scales)] * 2
-    scales = [scale if math.isfinite(scale) else 1.0 for scale in scales]
+    scale = min(
+        (length / extent for length, extent in zip(inner, extents, strict=True) if extent > 0), default=1.0
+    )
     middle = [(max(values) + min(values)) / 2 for values in (x, y)]
     return {
-        **_MAP,
+        **size,
+        "is_dense": is_dense,
         "places": [
             (
-                round(_MAP["width"] / 2 + (one - middle[0]) * scales[0], 1),
-                round(_MAP["height"] / 2 - (other - middle[1]) * scales[1], 1),
+                round(size["width"] / 2 + (one - middle[0]) * scale, 1),
+                round(size["height"] / 2 - (other - middle[1]) * scale, 1),
             )
             for one, other in zip(x, y, strict=True)
         ],

@@ -190,7 +190,9 @@ def sample_map(inspection: Mapping[str, Any], *, task: str, classes: Sequence[An
         **chart,
         "method": found["method"],
         "marks": marks,
-        "groups": _apart(groups) if len(groups) <= _LABELLED_ON_MAP else [],
+        "groups": _apart(groups, line=39.0 if chart["is_dense"] else 26.0)
+        if len(groups) <= _LABELLED_ON_MAP
+        else [],
         "legend": legend,
         "range": None if axis is None else (f"{min(labels):.4g}", f"{max(labels):.4g}"),
         "n_wrong": sum(mark["is_wrong"] for mark in marks),
@@ -300,13 +302,13 @@ def _middle(places: Sequence[tuple[float, float]]) -> tuple[float, float]:
     return min(some, key=closeness)
 
 
-def _apart(groups: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Move names of groups that would lie on each other apart, downwards."""
+def _apart(groups: list[dict[str, Any]], *, line: float) -> list[dict[str, Any]]:
+    """Move names of groups that would lie on each other apart, downwards, by the height of a line."""
     placed: list[dict[str, Any]] = []
     for group in sorted(groups, key=lambda group: group["y"]):
         y = group["y"]
         for other in placed:
-            if abs(other["x"] - group["x"]) < 110 and y - other["y"] < 22:
-                y = round(other["y"] + 22, 1)
+            if abs(other["x"] - group["x"]) < 5 * line and y - other["y"] < line:
+                y = round(other["y"] + line, 1)
         placed.append({**group, "y": y})
     return placed

@@ -18,7 +18,7 @@ __all__ = ["LARGE_PIXELS", "MOST_SMALL", "SMALL_PIXELS", "Thumbnail", "make_thum
 LARGE_PIXELS = 160
 """The longer side of a picture that a section shows."""
 
-SMALL_PIXELS = 80
+SMALL_PIXELS = 112
 """The longer side of one that only the map shows."""
 
 MOST_SMALL = 500

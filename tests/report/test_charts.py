@@ -106,3 +106,9 @@ def test_a_map_keeps_its_shape():
     assert (bx - ax) * 3 == pytest.approx(ay - cy, abs=0.5)
     assert ay - cy == pytest.approx(chart["height"] - 2 * chart["margin"])
     assert math.isfinite(sum(sum(place) for place in points([1, 1], [2, 2])["places"]))
+
+
+def test_a_map_of_many_is_larger_so_that_marks_hide_fewer():
+    few, many = (points(range(count), range(count)) for count in (700, 701))
+    assert (few["is_dense"], many["is_dense"]) == (False, True)
+    assert (many["width"], many["height"]) == (few["width"] * 1.5, few["height"] * 1.5)
