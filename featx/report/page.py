@@ -15,6 +15,7 @@ from featx.printable import printable_line
 from featx.report import sections
 from featx.report.answers import answer_of_comparison, answer_of_few_shot
 from featx.report.leaderboard import comparison_board, few_shot_boards, fusion_gains
+from featx.report.maps import residuals, sample_map
 from featx.report.thumbnails import Thumbnail, make_thumbnails
 from featx.report.wording import metric_name, short
 from featx.tracking import read_run
@@ -116,10 +117,8 @@ def _context(results: Mapping[str, Any]) -> dict[str, Any]:
         "per_class": sections.per_class(details) if details else None,
         "curve": sections.learning_curves(results),
         "inspection": inspection,
-        "map": sections.sample_map(inspection, task=task, classes=results["data"]["classes"])
-        if inspection
-        else None,
-        "residuals": sections.residuals(inspection) if inspection and task == "regression" else None,
+        "map": sample_map(inspection, task=task, classes=results["data"]["classes"]) if inspection else None,
+        "residuals": residuals(inspection) if inspection and task == "regression" else None,
         "thumbnails": {row: one for row, one in thumbnails.items() if one.address},
         "problems": {row: one.problem for row, one in thumbnails.items() if one.problem},
         "notes": sections.notes(results),
