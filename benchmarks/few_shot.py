@@ -24,8 +24,8 @@ from threadpoolctl import threadpool_limits
 
 import featx
 from featx.evaluation import load_head
-from featx.evaluation.episodes import Episodes, draw_episodes
-from featx.evaluation.few_shot import episode_accuracies
+from featx.evaluation.few_shot.accuracy import episode_accuracies
+from featx.evaluation.few_shot.episodes import Episodes, draw_episodes
 from featx.evaluation.folds import inseparable_rows
 
 TITLE = "A thousand few-shot episodes"

@@ -10,10 +10,10 @@ from sklearn.metrics import confusion_matrix
 
 from featx.contenders import Contender, matrix_of
 from featx.evaluation.comparison import HeadComparison
+from featx.evaluation.few_shot.learning_curve import learning_curve
 from featx.evaluation.folds import Fold
 from featx.evaluation.grid_search import Answer
 from featx.evaluation.inspection import inspect_predictions, shown_rows
-from featx.evaluation.learning_curve import learning_curve
 from featx.evaluation.ranking import Entry, Gain, Standing
 from featx.evaluation.scores import scores_by_class
 from featx.features import Features

@@ -11,12 +11,12 @@ import numpy as np
 from featx.contenders import Contender, check_distinct, matrix_of, read_contenders, specs_of
 from featx.engine import Progress, SettingsKeywords
 from featx.errors import UsageError
-from featx.evaluation.episodes import Episodes, draw_episodes
-from featx.evaluation.few_shot import episode_accuracies
+from featx.evaluation.few_shot.accuracy import episode_accuracies
+from featx.evaluation.few_shot.episodes import Episodes, draw_episodes
+from featx.evaluation.few_shot.learning_curve import check_sizes, held_out_fold, learning_curve
 from featx.evaluation.folds import inseparable_rows
 from featx.evaluation.heads import Head, load_head
 from featx.evaluation.intervals import difference_interval, mean_interval
-from featx.evaluation.learning_curve import check_sizes, held_out_fold, learning_curve
 from featx.features import Features, extract
 from featx.samples import read_labelled
 from featx.tracking import SCHEMA, check_run_folder, plain_json, provenance, source_of, write_run

@@ -3,7 +3,7 @@
 The result is that of :class:`~sklearn.model_selection.GridSearchCV`. The loop is written out for three
 reasons: the fits of all outer folds share one pool of workers; each fit's warnings are caught in the
 process where they are raised, which GridSearchCV loses when ``n_jobs`` is above one; and what the candidates of
-a grid have in common is computed once where :mod:`featx.evaluation.shortcuts` knows how.
+a grid have in common is computed once where :mod:`featx.evaluation.shortcuts.shortcut` knows how.
 """
 
 import itertools
@@ -27,7 +27,7 @@ from featx.errors import UsageError
 from featx.evaluation.fit_log import FitLog, logged
 from featx.evaluation.folds import Fold
 from featx.evaluation.heads import Head
-from featx.evaluation.shortcuts import Outcome, Shortcut, find_shortcut
+from featx.evaluation.shortcuts.shortcut import Outcome, Shortcut, find_shortcut
 
 __all__ = ["Answer", "Choice", "FitLog", "choose", "fit", "fit_and_predict", "notes"]
 

@@ -3,8 +3,8 @@ import pytest
 from sklearn.base import clone
 
 import featx
-from featx.evaluation.episodes import draw_episodes
-from featx.evaluation.few_shot import episode_accuracies
+from featx.evaluation.few_shot.accuracy import episode_accuracies
+from featx.evaluation.few_shot.episodes import draw_episodes
 from featx.evaluation.folds import inseparable_rows
 from featx.evaluation.heads import load_head
 

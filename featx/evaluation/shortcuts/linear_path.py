@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 from sklearn.base import clone
 from sklearn.svm import LinearSVC
 
-from featx.evaluation.row_space import into_row_space, is_worth_turning
+from featx.evaluation.shortcuts.row_space import into_row_space, is_worth_turning
 
 __all__ = ["linear_path"]
 

@@ -3,8 +3,8 @@ import pytest
 from sklearn.base import clone
 
 from featx.errors import UsageError
-from featx.evaluation.episodes import draw_episodes
-from featx.evaluation.few_shot import episode_accuracies
+from featx.evaluation.few_shot.accuracy import episode_accuracies
+from featx.evaluation.few_shot.episodes import draw_episodes
 from featx.evaluation.heads import load_head
 
 LABELS = np.repeat(np.arange(6), 20)

@@ -2,9 +2,9 @@ import numpy as np
 import pytest
 
 from featx.errors import UsageError
+from featx.evaluation.few_shot.learning_curve import draw_rows, held_out_fold, learning_curve
 from featx.evaluation.folds import inseparable_rows
 from featx.evaluation.heads import load_head
-from featx.evaluation.learning_curve import draw_rows, held_out_fold, learning_curve
 
 CLASSES = np.repeat(["a", "b", "c"], 20)
 TRAIN, TEST = np.flatnonzero(np.arange(60) % 2 == 0), np.flatnonzero(np.arange(60) % 2)

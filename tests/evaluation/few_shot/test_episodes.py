@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from featx.errors import UsageError
-from featx.evaluation.episodes import draw_episodes
+from featx.evaluation.few_shot.episodes import draw_episodes
 from featx.evaluation.folds import inseparable_rows
 
 LABELS = np.random.default_rng(0).permutation(np.repeat(list("abcdefg"), 25))

@@ -9,8 +9,8 @@ from scipy.optimize import minimize
 from scipy.special import expit
 from sklearn.utils.class_weight import compute_sample_weight
 
-from featx.evaluation.linear_path import linear_path
-from featx.evaluation.row_space import into_row_space, is_worth_turning
+from featx.evaluation.shortcuts.linear_path import linear_path
+from featx.evaluation.shortcuts.row_space import into_row_space, is_worth_turning
 
 __all__ = ["logistic_path"]
 

@@ -1,6 +1,6 @@
 import numpy as np
 
-from featx.evaluation.fixed_fits import fixed_accuracies
+from featx.evaluation.few_shot.fixed_fits import fixed_accuracies
 from featx.evaluation.heads import load_head
 
 RANDOM = np.random.default_rng(0)

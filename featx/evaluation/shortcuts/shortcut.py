@@ -22,10 +22,10 @@ from sklearn.svm import SVC, LinearSVC
 
 from featx.evaluation.fit_log import FitLog, logged
 from featx.evaluation.heads import Head
-from featx.evaluation.kernel_path import MOST_ROWS, kernel_path
-from featx.evaluation.linear_path import linear_path
-from featx.evaluation.logistic_path import logistic_path
-from featx.evaluation.ridge_path import ridge_path
+from featx.evaluation.shortcuts.kernel_path import MOST_ROWS, kernel_path
+from featx.evaluation.shortcuts.linear_path import linear_path
+from featx.evaluation.shortcuts.logistic_path import logistic_path
+from featx.evaluation.shortcuts.ridge_path import ridge_path
 
 __all__ = ["Outcome", "Shortcut", "find_shortcut"]
 

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from featx.evaluation.episodes import Episodes
+from featx.evaluation.few_shot.episodes import Episodes
 from featx.evaluation.heads import Head, load_head
 
 __all__ = ["Algebra", "algebra_of", "batched_accuracies"]

@@ -5,8 +5,8 @@ from sklearn.linear_model import RidgeClassifier
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from featx.evaluation.episode_algebra import algebra_of, batched_accuracies
-from featx.evaluation.episodes import Episodes, draw_episodes
+from featx.evaluation.few_shot.episode_algebra import algebra_of, batched_accuracies
+from featx.evaluation.few_shot.episodes import Episodes, draw_episodes
 from featx.evaluation.heads import load_head
 
 LABELS = np.repeat(np.arange(6), 20)
@@ -107,7 +107,7 @@ def test_chunks_make_no_difference(monkeypatch):
     X, episodes = features(), draw_episodes(LABELS, shots=2, episodes=7)
     for name in ("centroid", "ridge"):
         algebra = algebra_of(load_head(name))
-        monkeypatch.setattr("featx.evaluation.episode_algebra._CHUNK_BYTES", 1)
+        monkeypatch.setattr("featx.evaluation.few_shot.episode_algebra._CHUNK_BYTES", 1)
         one, _ = batched_accuracies(X, episodes, algebra)
-        monkeypatch.setattr("featx.evaluation.episode_algebra._CHUNK_BYTES", 2**30)
+        monkeypatch.setattr("featx.evaluation.few_shot.episode_algebra._CHUNK_BYTES", 2**30)
         assert np.array_equal(batched_accuracies(X, episodes, algebra)[0], one)

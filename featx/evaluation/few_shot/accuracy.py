@@ -7,9 +7,9 @@ from numpy.typing import ArrayLike, NDArray
 
 from featx.errors import UsageError
 from featx.evaluation import grid_search
-from featx.evaluation.episode_algebra import algebra_of, batched_accuracies
-from featx.evaluation.episodes import Episodes
-from featx.evaluation.fixed_fits import fixed_accuracies
+from featx.evaluation.few_shot.episode_algebra import algebra_of, batched_accuracies
+from featx.evaluation.few_shot.episodes import Episodes
+from featx.evaluation.few_shot.fixed_fits import fixed_accuracies
 from featx.evaluation.grid_search import FitLog
 from featx.evaluation.heads import Head
 
@@ -42,7 +42,7 @@ def episode_accuracies(
     head : Head
         A classifier.
     episodes : Episodes
-        From `featx.evaluation.episodes.draw_episodes`.
+        From `featx.evaluation.few_shot.episodes.draw_episodes`.
     n_jobs : int or None
         Processes that fit heads other than the two.
     progress : callable or None
@@ -62,7 +62,7 @@ def episode_accuracies(
     Examples
     --------
     >>> from sklearn.datasets import load_iris
-    >>> from featx.evaluation.episodes import draw_episodes
+    >>> from featx.evaluation.few_shot.episodes import draw_episodes
     >>> from featx.evaluation.heads import load_head
     >>> X, y = load_iris(return_X_y=True)
     >>> accuracies, notes = episode_accuracies(X, y, load_head("ridge"), draw_episodes(y, ways=3, shots=5))

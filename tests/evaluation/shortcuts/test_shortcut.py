@@ -18,8 +18,8 @@ from featx.evaluation.fit_log import FitLog
 from featx.evaluation.folds import Fold, make_folds, whole_fold
 from featx.evaluation.grid_search import choose, notes
 from featx.evaluation.heads import Head, load_head
-from featx.evaluation.kernel_path import MOST_ROWS
-from featx.evaluation.shortcuts import find_shortcut
+from featx.evaluation.shortcuts.kernel_path import MOST_ROWS
+from featx.evaluation.shortcuts.shortcut import find_shortcut
 
 CLASSIFIERS = ["logreg", "linear_svm", "svm", "ridge"]
 

@@ -9,7 +9,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from featx.errors import UsageError
 from featx.evaluation import grid_search
-from featx.evaluation.fixed_fits import fixed_accuracies
+from featx.evaluation.few_shot.fixed_fits import fixed_accuracies
 from featx.evaluation.folds import Fold, make_folds, predefined_fold
 from featx.evaluation.grid_search import FitLog
 from featx.evaluation.heads import Head

@@ -1,0 +1,1 @@
+"""The predictions of a whole grid at once, where what its candidates share need be computed only once."""
