@@ -236,6 +236,10 @@ def test_a_page_of_a_large_map_stays_small(written, results, tmp_path):
     Image.fromarray(noise).save(tmp_path / "noise.png")
     inspection = results["inspection"]
     rows = list(range(2000))
+    inspection["near_duplicates"] = [
+        {"rows": [row, row + 1], "labels": ["red", "red"], "similarity": 0.9, "exact": False}
+        for row in range(100, 200, 2)
+    ]
     inspection["map"] = {
         "method": "t-SNE",
         "rows": rows,
