@@ -19,6 +19,7 @@ COMMANDS = [
     ["predict"],
     ["compare"],
     ["fewshot"],
+    ["report"],
     ["doctor"],
     ["demo"],
     ["cache", "list"],
