@@ -84,6 +84,8 @@ class Comparison:
 
         Raises
         ------
+        UsageError
+            If the folder holds something else than a run of featx, or cannot be written to.
         OSError
             If a file cannot be written.
         """
@@ -213,9 +215,7 @@ def compare(
     contenders, parts = read_contenders(extractors)
     table, n_unlabelled = read_labelled(samples, labels=labels, groups=groups)
     seed = int(np.random.SeedSequence().generate_state(1)[0]) if random_state is None else random_state
-    recipes = [
-        load_head(head, class_weight=class_weight, random_state=random_state) for head in _listed(heads)
-    ]
+    recipes = [load_head(head, class_weight=class_weight, random_state=seed) for head in _listed(heads)]
     protocol: dict[str, Any] = {
         "metric": metric,
         "cv": cv,

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from sklearn.metrics import confusion_matrix
 
 from featx.contenders import Contender, matrix_of
+from featx.errors import UsageError
 from featx.evaluation.comparison import HeadComparison
 from featx.evaluation.few_shot.learning_curve import learning_curve
 from featx.evaluation.folds import Fold
@@ -54,7 +55,7 @@ def comparison_results(
     progress : callable, optional
         Called with how many fits of the learning curve are done, and how many there are.
     """
-    record = provenance(features, table, n_unlabelled=n_unlabelled, source=source)
+    record = provenance(features, table, task=found.task, n_unlabelled=n_unlabelled, source=source)
     seed = protocol["random_state"]
     best, X = found.best, _columns(found.best, features)
     curve, notes = _curve(found, X, seed=seed, n_jobs=n_jobs, progress=progress)
@@ -166,18 +167,21 @@ def _curve(
     if best.fusion == "late":
         return None, ["no learning curve: the folds of a late fusion do not fit into few labels"]
     fold = found.folds[0]
-    points = learning_curve(
-        X,
-        found.labels,
-        best.fitted[0],
-        best.choices[0].params,
-        train=fold.train,
-        test=fold.test,
-        together=found.together,
-        random_state=seed,
-        n_jobs=n_jobs,
-        progress=progress,
-    )
+    try:
+        points = learning_curve(
+            X,
+            found.labels,
+            best.fitted[0],
+            best.choices[0].params,
+            train=fold.train,
+            test=fold.test,
+            together=found.together,
+            random_state=seed,
+            n_jobs=n_jobs,
+            progress=progress,
+        )
+    except UsageError as error:  # a split of the data's own may leave no rows for it; the comparison stands
+        return None, [f"no learning curve: {error}"]
     return {
         "extractor": best.extractor,
         "head": best.head,

@@ -19,7 +19,7 @@ from featx.evaluation.heads import Head, load_head
 from featx.evaluation.intervals import difference_interval, mean_interval
 from featx.features import Features, extract
 from featx.samples import read_labelled
-from featx.tracking import SCHEMA, check_run_folder, plain_json, provenance, source_of, write_run
+from featx.tracking import SCHEMA, plain_json, provenance, source_of, write_run
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -67,7 +67,6 @@ class FewShot:
         UsageError
             If the folder holds something else than a run of featx, or cannot be written to.
         """
-        check_run_folder(folder)
         tables = {"results": _table(self.results["results"])}
         points = [
             {"extractor": curve["extractor"], "head": curve["head"], **point}
@@ -166,7 +165,9 @@ def few_shot(
         draw_episodes(table.y, shots=number, episodes=min(episodes, 2), together=given, **drawing)
     features = extract(table, parts, cache=cache, progress=progress, **settings)
     check_distinct(contenders, features)
-    source = provenance(features, table, n_unlabelled=n_unlabelled, source=source_of(samples))
+    source = provenance(
+        features, table, task="classification", n_unlabelled=n_unlabelled, source=source_of(samples)
+    )
     assert features.y is not None
     together = inseparable_rows(features.groups, features.keys)
     drawn = [
@@ -303,18 +304,22 @@ def _curves(
         return []
     curves = []
     for at, pair in enumerate(pairs):
-        points = learning_curve(
-            matrix_of(pair.contender, features),
-            features.y,
-            pair.head,
-            {},
-            train=fold.train,
-            test=fold.test,
-            together=together,
-            random_state=random_state,
-            progress=_part(progress, at, len(pairs)),
-            **options,
-        )
+        try:
+            points = learning_curve(
+                matrix_of(pair.contender, features),
+                features.y,
+                pair.head,
+                {},
+                train=fold.train,
+                test=fold.test,
+                together=together,
+                random_state=random_state,
+                progress=_part(progress, at, len(pairs)),
+                **options,
+            )
+        except UsageError as error:  # a split of the data's own may leave no rows for it; the episodes stand
+            notes.append(f"no learning curve: {error}")
+            return []
         curves.append({**_names(pair), "points": [asdict(point) for point in points]})
     return curves
 

@@ -45,6 +45,10 @@ Table = tuple[Sequence[str], Iterable[Sequence[Any]]]
 
 _RESULTS = "results.json"
 _COMMAND = "command.txt"
+
+# What runs of either kind, and their reports, leave in a folder beside the results.
+_OF_A_RUN = {"results.csv", "folds.csv", "learning_curve.csv", "report.html", _COMMAND}
+
 _KINDS = ("compare", "fewshot")
 _VERSIONS = ("featx", "scikit-learn", "numpy", "torch", "torchvision", "Pillow")
 _NEXT = "Name a folder that 'featx compare --out' or 'featx fewshot --out' wrote."
@@ -94,7 +98,8 @@ def write_run(
 ) -> None:
     """Write a run: ``results.json``, a CSV file for each table, and ``command.txt`` where there is a command.
 
-    Each file appears whole or not at all, the results last; files of those names are replaced.
+    Each file appears whole or not at all, the results last; files of an earlier run are replaced, or removed where
+    this one has none of that name.
 
     Parameters
     ----------
@@ -108,9 +113,12 @@ def write_run(
 
     Raises
     ------
+    UsageError
+        As `check_run_folder` does.
     OSError
         If a file cannot be written.
     """
+    check_run_folder(folder)
     path = Path(folder)
     path.mkdir(parents=True, exist_ok=True)
     files = {f"{name}.csv": _csv(header, rows) for name, (header, rows) in tables.items()}
@@ -128,6 +136,8 @@ def write_run(
                 file.write(content)
                 file.flush()
                 os.fsync(file.fileno())
+        for name in _OF_A_RUN - files.keys():
+            (path / name).unlink(missing_ok=True)
         for temporary, target in written:
             temporary.replace(target)
     finally:
@@ -162,7 +172,7 @@ def read_run(folder: str | os.PathLike[str]) -> dict[str, Any]:
 
 
 def provenance(
-    features: "Features", table: "SampleTable", *, n_unlabelled: int, source: str
+    features: "Features", table: "SampleTable", *, task: str, n_unlabelled: int, source: str
 ) -> dict[str, Any]:
     """Return ``created, versions, data, extractors`` of a run's results.
 
@@ -172,15 +182,15 @@ def provenance(
         What the run worked on.
     table : SampleTable
         The samples that they were extracted from, those that failed included.
+    task : {"classification", "regression"}
+        What the labels were used for: numbers are classes, or are not.
     n_unlabelled : int
         How many more had no label.
     source : str
         What the user called the data.
     """
-    labels = np.empty(0) if features.y is None else features.y
-    classes, counts = (
-        (np.empty(0), np.empty(0)) if labels.dtype.kind == "f" else np.unique(labels, return_counts=True)
-    )
+    labels = np.empty(0) if features.y is None or task == "regression" else features.y
+    classes, counts = np.unique(labels, return_counts=True)
     return {
         "created": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
         "versions": {

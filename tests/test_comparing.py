@@ -1,12 +1,14 @@
 import json
 
 import numpy as np
+import pandas as pd
 import pytest
 from PIL import Image
-from sklearn.linear_model import RidgeClassifier
+from sklearn.linear_model import Ridge, RidgeClassifier
 
 import featx
 from featx.errors import UsageError
+from featx.evaluation import load_head
 
 
 @pytest.fixture(scope="module")
@@ -233,3 +235,41 @@ def test_two_names_of_one_extractor_are_refused(images):
     pixels, labels = images
     with pytest.raises(UsageError, match="'lbp' and 'descriptor/lbp' are the same: every vector is equal"):
         featx.compare(pixels, ["lbp", "descriptor/lbp"], labels=labels, heads=["centroid"])
+
+
+def test_numbers_are_classes_where_they_are_taken_for_classes_and_else_are_not(images):
+    pixels, _ = images
+    labels = np.arange(36) % 3 / 1.0
+    options = {"labels": labels, "cv": 3}
+    data = featx.compare(pixels, "pixels:size=1", heads=["centroid"], **options).results["data"]
+    assert (data["classes"], data["counts"]) == ([0, 1, 2], [12, 12, 12])
+    for numbers in (labels, labels.astype(int)):
+        found = featx.compare(pixels, "pixels:size=1", heads=[Ridge()], labels=numbers, cv=3)
+        assert found.results["data"]["classes"] == []
+
+
+def test_where_a_split_leaves_no_rows_for_a_curve_the_comparison_stands(images, tmp_path):
+    pixels, labels = images
+    rows = [f"{number}.png" for number in range(36)]
+    for name, picture in zip(rows, pixels, strict=True):
+        Image.fromarray(picture).save(tmp_path / name)
+    frame = pd.DataFrame({"path": [str(tmp_path / name) for name in rows], "label": labels})
+    frame["split"] = np.where(np.arange(36) < 18, "train", "test")
+    frame["group"] = (np.arange(36) % 9).astype(str)
+    found = featx.compare(frame, "pixels:size=1", heads=["centroid"])
+    assert found.results["learning_curve"] is None
+    assert any(note.startswith("no learning curve: ") for note in found.results["notes"])
+    assert found.results["results"][1]["verdict"] == "best"
+
+
+def test_a_fresh_seed_is_that_of_the_heads_too(images, monkeypatch):
+    pixels, labels = images
+    seeds = []
+
+    def recorded(head, **options):
+        seeds.append(options["random_state"])
+        return load_head(head, **options)
+
+    monkeypatch.setattr("featx.comparing.load_head", recorded)
+    found = featx.compare(pixels, "pixels:size=1", heads=["centroid"], labels=labels, cv=3, random_state=None)
+    assert seeds == [found.results["protocol"]["random_state"]]

@@ -34,6 +34,22 @@ def test_a_run_that_was_written_is_read_again(tmp_path):
     check_run_folder(folder)
 
 
+def test_nothing_of_an_earlier_run_stays_beside_the_results_of_another(tmp_path):
+    tables = {name: (["a"], [[1]]) for name in ("results", "folds")}
+    write_run(tmp_path, results={**RESULTS, "command": "featx compare x", "directory": "/"}, tables=tables)
+    (tmp_path / "report.html").write_text("of the first run")
+    (tmp_path / "notes.txt").write_text("the user's own")
+    write_run(tmp_path, results=RESULTS, tables={"results": (["a"], [[2]])})
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["notes.txt", "results.csv", "results.json"]
+
+
+def test_a_folder_with_something_else_is_left_as_it_is(tmp_path):
+    (tmp_path / "results.csv").write_text("the user's own")
+    with pytest.raises(UsageError, match=r"holds 'results\.csv' and no run of featx"):
+        write_run(tmp_path, results=RESULTS, tables={"results": (["a"], [[1]])})
+    assert (tmp_path / "results.csv").read_text() == "the user's own"
+
+
 def test_the_json_is_strict_and_holds_plain_values_only(tmp_path):
     values = {
         "mean": np.float32(0.5),
@@ -156,7 +172,11 @@ def labelled(tmp_path):
 def features_of(folder):
     table, n_unlabelled = read_labelled(folder)
     features = extract(table, "pixels:size=4", on_error="record")
-    return features, table, provenance(features, table, n_unlabelled=n_unlabelled, source="photos")
+    return (
+        features,
+        table,
+        provenance(features, table, task="classification", n_unlabelled=n_unlabelled, source="photos"),
+    )
 
 
 def test_the_same_data_elsewhere_has_the_same_digest(labelled, tmp_path):
