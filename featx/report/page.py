@@ -82,13 +82,13 @@ def render(results: Mapping[str, Any]) -> str:
     results : mapping
         As ``results.json`` holds them.
     """
-    script = (_TEMPLATES / "map.js").read_text()
+    script = (_TEMPLATES / "map.js").read_text(encoding="utf-8")
     return (
         _environment()
         .get_template("page.html")
         .render(
             **_context(results),
-            style=(_TEMPLATES / "style.css").read_text(),
+            style=(_TEMPLATES / "style.css").read_text(encoding="utf-8"),
             script=script,
             script_hash=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
         )
