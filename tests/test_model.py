@@ -39,6 +39,13 @@ def test_a_model_predicts_scores_and_keeps_its_classes_by_name(model, images, la
     assert model.score(images, labels) == 1.0
 
 
+def test_a_score_needs_a_label_for_every_sample(model, images, labels):
+    with pytest.raises(UsageError, match=r"expected a label for each of 24 samples, got 0\. Pass y, or"):
+        model.score(images)
+    with pytest.raises(UsageError, match="expected a label for each of 24 samples, got 23"):
+        model.score(images, [None, *labels[1:]])
+
+
 def test_a_model_is_shown_in_one_line(model, images, labels):
     assert repr(model) == "Model(logreg on pixels, classes: bright, dark)"
     model.record["classes"] = list("abcdefgh")
@@ -112,6 +119,15 @@ def test_rows_of_the_test_split_are_scored_and_never_fitted_on(images, labels, t
     train = [index for index, name in enumerate(split) if name == "train"]
     alone = LogisticRegression().fit(featx.extract(images[train], "pixels").X, np.array(labels)[train])
     np.testing.assert_allclose(fitted.head_.coef_, alone.coef_, rtol=1e-4, atol=1e-6)
+
+
+def test_what_the_estimate_and_the_final_fit_both_have_to_note_is_noted_once(images, labels):
+    table = replace(
+        featx.read_samples(images, labels=labels),
+        split_column=pa.array(["train", "train", "test"] * 8).dictionary_encode(),
+    )
+    (note,) = featx.fit(table, "pixels", head=LogisticRegression(max_iter=1)).record["notes"]
+    assert "did not converge" in note
 
 
 def test_a_head_that_does_not_match_its_features_is_refused(model, tmp_path):
@@ -199,6 +215,10 @@ def narrow(head):
     head[-1].coef_ = head[-1].coef_[:, :5]
 
 
+def of_three(head):
+    head[-1].coef_, head[-1].intercept_ = head[-1].coef_.repeat(3, axis=0), head[-1].intercept_.repeat(3)
+
+
 def infinite(head):
     head[-1].coef_ = head[-1].coef_ * np.nan
 
@@ -211,6 +231,7 @@ def unfitted(head):
     ("harm", "message"),
     [
         (narrow, "ValueError: X has 768 features, but LogisticRegression is expecting 5|ValueError"),
+        (of_three, r"expected finite answers of shape \(24, 2\), got shape \(24, 3\)"),
         (infinite, "expected finite answers of shape"),
         (unfitted, "coef_"),
     ],
@@ -289,6 +310,17 @@ def test_precision_is_the_model_s_own(model, images):
     assert model.predict(images, precision="float32").tolist() == expected
     with pytest.raises(UsageError, match="applied in its own precision, here float32, got 'bfloat16'"):
         model.predict(images, precision="bfloat16")
+
+
+def test_the_precision_of_a_descriptor_beside_a_backbone_is_the_backbone_s(images, labels):
+    torch.manual_seed(0)
+    extractors = "pixels:size=4+squeezenet1_1:weights=none:size=64"
+    fitted = featx.fit(
+        images, extractors, labels=labels, head="centroid", cv=2, device="cpu", precision="bfloat16"
+    )
+    assert [spec.precision for spec in fitted.specs] == ["float32", "bfloat16"]
+    assert fitted.precision == "bfloat16"
+    assert fitted.predict(images, device="cpu", precision="bfloat16").tolist() == labels
 
 
 def test_regression_predicts_numbers(images):

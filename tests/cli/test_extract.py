@@ -1,4 +1,5 @@
 import json
+import re
 
 import h5py
 import numpy as np
@@ -32,12 +33,13 @@ def test_duplicates_count_as_cached(command, photos):
     assert (done["samples"], done["cached"], done["extracted"]) == (21, 1, 20)
 
 
-def test_a_broken_file_is_recorded_and_named(command, photos, broken):
+def test_a_broken_file_is_recorded_and_named(command, text, photos, broken):
     done = command("extract", photos, "-x", "pixels")
     assert (done["extracted"], done["failed"]) == (19, 1)
     assert [failure["id"] for failure in done["failures"]] == ["blue/3.png"]
     again = command("extract", photos, "-x", "pixels")
     assert (again["cached"], again["extracted"], again["failed"]) == (19, 0, 1)
+    assert text("extract", photos, "-x", "pixels").err.startswith("left out blue/3.png: ")
 
 
 def test_on_error_raise_ends_with_the_broken_file(text, photos, broken):
@@ -45,11 +47,12 @@ def test_on_error_raise_ends_with_the_broken_file(text, photos, broken):
         text("extract", photos, "-x", "pixels", "--on-error", "raise")
 
 
-def test_many_failures_fail_the_run_but_lose_nothing(command, text, photos):
+def test_many_failures_fail_the_run_but_lose_nothing(command, text, photos, capsys):
     for index in range(90):
         (photos / "red" / f"broken{index}.png").write_bytes(b"nothing")
     with pytest.raises(ExtractionError, match=r"90 of 110 samples failed \(81\.8%\)"):
         text("extract", photos, "-x", "pixels")
+    assert capsys.readouterr().out == ""
     done = command("extract", photos, "-x", "pixels", "--max-error-rate", "1")
     assert (done["cached"], done["extracted"], done["failed"]) == (20, 0, 90)
 
@@ -79,6 +82,8 @@ def test_dry_run_counts_what_is_missing_and_writes_no_vector(command, photos, tm
     assert planned["samples"] == 20
     assert planned["extractors"][0]["missing"] == 20
     assert planned["size_bytes"] == 20 * 768 * 4
+    both = command("extract", photos, "-x", "pixels", "-x", "pixels:size=8", "--dry-run")
+    assert both["size_bytes"] == 20 * (768 + 192) * 4
     assert planned["seconds"] > 0
     assert not list((tmp_path / "cache").rglob("*.h5"))
     command("extract", photos, "-x", "pixels")
@@ -105,4 +110,33 @@ def test_export_is_refused_for_several_extractors_before_any_work(text, photos, 
 def test_a_person_reads_counts_and_rate(text, photos):
     shown = text("extract", photos, "-x", "pixels")
     assert "pixels: 20 samples, 0 cached, 20 extracted, 0 failed, 768 features each" in shown.out
-    assert "images/s" in shown.out
+    share = re.search(r"\n\d+ images/s; \w+ was the busiest stage \((\d+)% of the work\)\n", shown.out)
+    assert 20 <= int(share[1]) <= 100  # of five stages
+
+
+def test_a_person_reads_what_a_dry_run_counted(text, photos):
+    text("extract", photos / "red", "-x", "pixels")
+    lines = text("extract", photos, "-x", "pixels", "-x", "pixels:size=8", "--dry-run").out.splitlines()
+    assert lines[:2] == [
+        "pixels: 10 of 20 samples to extract, 30.0 KiB to store",
+        "pixels:size=8: 20 of 20 samples to extract, 15.0 KiB to store",
+    ]
+    assert re.fullmatch(r"about \d+ s, once the backbones are loaded", lines[2])
+    assert len(lines) == 3
+
+
+def test_a_person_reads_where_the_export_is(text, photos):
+    assert text("extract", photos, "-x", "pixels", "--export", "f.h5").out.endswith("\nwrote f.h5\n")
+
+
+def test_what_a_folder_holds_besides_images_is_counted_and_said(command, text, photos):
+    (photos / "red" / "notes.txt").write_text("none")
+    (photos / "red" / ".hidden.png").write_text("none")
+    assert command("extract", photos, "-x", "pixels")["skipped"] == {
+        "unknown extensions": 1,
+        "hidden files": 1,
+    }
+    shown = text("extract", photos, "-x", "pixels").err
+    assert shown.startswith("featx: ")
+    assert "unknown extensions" in shown
+    assert text("extract", photos, "-x", "pixels", "-q").err == ""

@@ -1,9 +1,12 @@
 import csv
 import json
+import re
 
+import numpy as np
 import pytest
 from PIL import Image
 
+from featx import load
 from featx.errors import ModelError, UsageError
 
 
@@ -11,6 +14,15 @@ from featx.errors import ModelError, UsageError
 def model(command, photos, tmp_path):
     command("fit", photos, "-x", "color_histogram", "--cv", "3", "--out", "m.featx", "--jobs", "1")
     return tmp_path / "m.featx"
+
+
+def images(photos):
+    """Return the photos relative to where commands run, in order."""
+    return sorted(path.relative_to(photos.parent) for path in photos.rglob("*.png"))
+
+
+def write_manifest(folder, header, rows):
+    (folder / "m.csv").write_text("\n".join([header, *rows]) + "\n")
 
 
 def test_fit_says_estimate_baseline_and_scores_by_class(command, photos):
@@ -21,13 +33,39 @@ def test_fit_says_estimate_baseline_and_scores_by_class(command, photos):
     assert [one["class"] for one in done["per_class"]] == ["blue", "red"]
     assert done["classes"] == ["blue", "red"]
     assert list(done["best_params"]) == ["logisticregression__C"]
+    assert done["out"] is None
 
 
 def test_fit_shows_a_person_the_same(text, photos):
-    shown = text("fit", photos, "-x", "color_histogram", "--cv", "3", "--jobs", "1").out
-    assert "majority" in shown
-    assert "accuracy" in shown
-    assert "blue" in shown
+    shown = text("fit", photos, "-x", "color_histogram", "--cv", "5", "--jobs", "1", "--out", "m.featx").out
+    lines = [" ".join(line.split()) for line in shown.splitlines()]
+    assert lines[0].endswith(" features of 20 samples; estimated by 5-fold nested cross-validation")
+    assert lines[2:4] == ["metric estimate majority", "accuracy 1.000 +- 0.000 0.500 +- 0.000"]
+    assert "blue 1.000 1.000 1.000 10" in lines
+    assert lines[-2].startswith("chosen for the final fit: logisticregression__C=")
+    assert lines[-1] == "saved m.featx"
+
+
+def test_a_split_of_the_data_s_own_is_said_and_its_one_score_has_no_spread(text, photos, tmp_path):
+    write_manifest(
+        tmp_path,
+        "path,label,split",
+        (f"{path},{path.parent.name},{'test' if path.stem in '12' else 'train'}" for path in images(photos)),
+    )
+    shown = text("fit", "m.csv", "-x", "pixels:size=2", "--head", "centroid", "--jobs", "1").out
+    lines = [" ".join(line.split()) for line in shown.splitlines()]
+    assert lines[0] == (
+        "centroid on 12 features of 20 samples; "
+        "scored on the 4 rows that the split column holds out, fitted on the others"
+    )
+    assert lines[3] == "accuracy 1.000 0.500"
+    assert "chosen" not in shown
+
+
+def test_fit_leaves_a_broken_file_out_and_says_so(command, text, photos, broken):
+    arguments = ["fit", photos, "-x", "pixels:size=2", "--head", "centroid", "--cv", "2", "--jobs", "1"]
+    assert [failure["id"] for failure in command(*arguments)["failures"]] == ["blue/3.png"]
+    assert "\nleft out blue/3.png: " in text(*arguments).err
 
 
 def test_fit_says_what_it_takes_for_classes(text, photos):
@@ -44,19 +82,22 @@ def test_fit_says_what_it_takes_for_classes(text, photos):
     ],
 )
 def test_of_many_classes_five_are_named(text, photos, tmp_path, labels, line):
-    paths = sorted(path.relative_to(tmp_path) for path in photos.rglob("*.png"))
-    rows = "".join(f"{path},{label}\n" for path, label in zip(paths, labels, strict=False))
-    (tmp_path / "m.csv").write_text("path,label\n" + rows + f"{paths[-1]},\n")
+    rows = [f"{path},{label.strip()}" for path, label in zip(images(photos), labels.ljust(20), strict=True)]
+    write_manifest(tmp_path, "path,label", rows)
     shown = text("fit", "m.csv", "-x", "pixels:size=2", "--head", "centroid", "--cv", "3", "--jobs", "1")
-    assert shown.err.splitlines()[0] == line
+    assert shown.err.splitlines() == [
+        line,
+        f"note: {20 - len(labels)} samples have no label and were left out.",
+    ]
 
 
 def test_numbers_to_predict_are_told_by_their_range(text, photos, tmp_path):
-    paths = [path.relative_to(tmp_path) for path in photos.rglob("*.png")]
-    rows = "".join(f"{path},{number / 4}\n" for number, path in enumerate(paths))
-    (tmp_path / "m.csv").write_text("path,label\n" + rows)
+    rows = [f"{path},{number / 4 or ''}" for number, path in enumerate(images(photos))]
+    write_manifest(tmp_path, "path,label", rows)
     arguments = ["-x", "pixels:size=2", "--head", "ridge_regression", "--cv", "2", "--jobs", "1"]
-    assert text("fit", "m.csv", *arguments).err.splitlines()[0] == "labels from 0 to 4.75"
+    shown = text("fit", "m.csv", *arguments)
+    assert shown.err.splitlines()[0] == "labels from 0.25 to 4.75"
+    assert re.search(r"\nmetric +estimate +mean\nr2 ", shown.out)
 
 
 def test_fit_without_labels_says_how_to_give_them(text, tmp_path):
@@ -82,6 +123,23 @@ def test_labels_that_cannot_be_used_are_refused_before_anything_is_computed(
 ):
     with pytest.raises(UsageError, match=message):
         text("fit", photos, "-x", "pixels", *arguments)
+    assert not (tmp_path / "cache").exists()
+
+
+@pytest.mark.parametrize(
+    ("header", "of", "message"),
+    [
+        ("path,label,group", lambda path: path.parent.name, "all rows of class 'blue' belong to one group"),
+        ("path,label,split", lambda path: "holdout", "unknown split 'holdout'"),
+        ("path,label,split", lambda path: "train", "got 20 train, 0 val, 0 test"),
+    ],
+)
+def test_groups_and_splits_that_cannot_be_used_are_refused_before_anything_is_computed(
+    text, photos, tmp_path, header, of, message
+):
+    write_manifest(tmp_path, header, (f"{path},{path.parent.name},{of(path)}" for path in images(photos)))
+    with pytest.raises(UsageError, match=message):
+        text("fit", "m.csv", "-x", "pixels", "--cv", "2")
     assert not (tmp_path / "cache").exists()
 
 
@@ -127,7 +185,9 @@ def test_predict_one_image_with_probabilities(command, photos, model):
 
 
 def test_predict_writes_a_table(text, photos, model, tmp_path):
-    text("predict", model, photos, "--out", "p.csv", "--proba")
+    shown = text("predict", model, photos, "--out", "p.csv", "--proba")
+    assert shown.out.startswith("wrote 20 predictions to p.csv\nmetric ")
+    assert not list(tmp_path.glob(".*.tmp"))
     with (tmp_path / "p.csv").open(newline="") as file:
         rows = list(csv.reader(file))
     assert rows[0] == ["id", "prediction", "blue", "red"]
@@ -135,11 +195,25 @@ def test_predict_writes_a_table(text, photos, model, tmp_path):
     assert rows[1][:2] == ["blue/0.png", "blue"]
 
 
+def test_a_table_that_cannot_be_finished_is_not_written(text, photos, model, tmp_path):
+    fitted = load(model)
+    fitted.head_[-1].coef_ *= np.nan
+    fitted.save(tmp_path / "nan.featx")
+    (tmp_path / "p.csv").write_text("id,prediction\n")
+    before = sorted(tmp_path.iterdir())
+    with pytest.raises(ModelError, match="the head cannot be applied: expected finite answers"):
+        text("predict", "nan.featx", photos, "--out", "p.csv", "--proba")
+    assert sorted(tmp_path.iterdir()) == before
+    assert (tmp_path / "p.csv").read_text() == "id,prediction\n"
+
+
 def test_predict_prints_a_table_where_nothing_else_is_asked(text, photos, model):
-    lines = text("predict", model, photos).out.splitlines()
+    shown = text("predict", model, photos)
+    lines = shown.out.splitlines()
     assert lines[0] == "id,prediction"
     assert lines[1] == "blue/0.png,blue"
     assert len(lines) == 21
+    assert re.search(r"^accuracy +1\.000$", shown.err, re.MULTILINE)
 
 
 def test_cells_that_a_spreadsheet_would_run_are_escaped(text, tmp_path, model):
@@ -154,19 +228,32 @@ def test_cells_that_a_spreadsheet_would_run_are_escaped(text, tmp_path, model):
     )
 
 
-def test_predict_leaves_a_broken_file_out_and_says_so(command, photos, model, broken):
+def test_predict_leaves_a_broken_file_out_and_says_so(command, text, photos, model, broken):
     done = command("predict", model, photos)
     assert len(done["predictions"]) == 19
     assert [failure["id"] for failure in done["failures"]] == ["blue/3.png"]
+    assert text("predict", model, photos).err.startswith("left out blue/3.png: ")
 
 
-def test_labels_that_are_no_classes_of_the_model_are_not_scored(command, model, photos):
+def test_labels_that_are_no_classes_of_the_model_are_not_scored(command, text, model, photos):
     (photos / "blue").rename(photos / "azure")
     (photos / "red").rename(photos / "scarlet")
     assert command("predict", model, photos)["scores"] == {}
+    note = "note: not scored, because no label of the data (azure, ...) is a class of the model (blue, red)\n"
+    assert text("predict", model, photos).err == note
 
 
-def test_numeric_labels_are_fitted_and_scored_as_numbers(command, photos, tmp_path):
+def test_only_rows_with_a_label_are_scored(command, model, photos, tmp_path):
+    rows = [f"{path},{path.parent.name}" for path in images(photos)]
+    rows[0], rows[1] = "photos/blue/0.png,", "photos/blue/1.png,red"
+    write_manifest(tmp_path, "path,label", rows)
+    done = command("predict", model, "m.csv", "--out", "p.csv")
+    assert done["scores"]["accuracy"] == pytest.approx(18 / 19)
+    assert len(done["predictions"]) == 20
+    assert done["out"] == "p.csv"
+
+
+def test_numeric_labels_are_fitted_and_scored_as_numbers(command, text, tmp_path):
     lines = ["path,label"]
     for index in range(24):
         Image.new("RGB", (8, 8), (10 * index, 0, 0)).save(tmp_path / f"{index}.png")
@@ -187,10 +274,16 @@ def test_numeric_labels_are_fitted_and_scored_as_numbers(command, photos, tmp_pa
         "1",
     )
     assert done["cv"]["r2"]["mean"] > 0.9
+    assert done["out"] == "r.featx"
     assert done["classes"] == []
     predicted = command("predict", "r.featx", "m.csv")
     assert predicted["scores"]["neg_root_mean_squared_error"] > -0.5
     assert isinstance(predicted["predictions"][0]["label"], float)
+    write_manifest(tmp_path, "path,label", ["0.png,", *lines[2:]])
+    assert command("predict", "r.featx", "m.csv")["scores"]["neg_root_mean_squared_error"] > -0.5
+    write_manifest(tmp_path, "path,label", ["0.png,dark", "1.png,bright"])
+    shown = text("predict", "r.featx", "m.csv")
+    assert shown.err == "note: not scored, because the data's labels (dark, ...) are not numbers\n"
 
 
 def test_a_head_without_probabilities_says_so(command, text, photos):
@@ -278,7 +371,9 @@ def test_a_head_that_cannot_be_saved_still_shows_its_estimate(text, capsys, phot
             "--jobs",
             "1",
         )
-    assert "accuracy" in capsys.readouterr().out
+    shown = capsys.readouterr().out
+    assert "accuracy" in shown
+    assert "saved" not in shown
     assert not (tmp_path / "f.featx").exists()
 
 

@@ -49,6 +49,17 @@ def test_a_part_of_a_name_is_a_pattern(command):
     assert command("list", "heads", "svm")["names"] == ["linear_svm", "svm"]
 
 
+@pytest.mark.parametrize("what", ["backbones", "descriptors", "heads"])
+def test_every_list_refuses_a_pattern_that_matches_nothing_and_a_cache_that_is_a_file(
+    what, command, tmp_path
+):
+    (tmp_path / "file").touch()
+    with pytest.raises(UsageError, match=r"no name matches 'zebra'\. Leave the pattern out to see all \d+\."):
+        command("list", what, "zebra")
+    with pytest.raises(UsageError, match="expected a folder, but 'file' is a file"):
+        command("list", what, "--cache", "file")
+
+
 def test_descriptors_are_no_backbones(command):
     with pytest.raises(
         UsageError, match=r"source 'descriptor' has no backbones. See: featx list descriptors"

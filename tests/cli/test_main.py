@@ -183,17 +183,6 @@ def test_a_cache_that_cannot_be_made_is_one_line(featx, photos):
         assert done.stdout == ""
 
 
-def test_output_that_nobody_reads_any_more_is_no_traceback(tmp_path):
-    done = subprocess.run(
-        f"{sys.executable} -m featx list descriptors | true",
-        shell=True,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert "Traceback" not in done.stderr
-
-
 def test_json_is_the_only_thing_on_standard_output_also_when_verbose(featx, photos):
     done = featx("extract", "photos", "-x", "pixels", "--json", "-vv")
     assert json.loads(done.stdout)["extracted"] == 20

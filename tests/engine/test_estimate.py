@@ -1,13 +1,25 @@
 import shutil
 import sys
 
+import pytest
+
 from featx.engine import Settings, estimate, read_extractors
 from featx.samples import read_samples
 
 
-def estimated(data, extractors, cache):
-    settings = Settings(device="cpu", precision="float32")
+def estimated(data, extractors, cache, *, precision="float32"):
+    settings = Settings(device="cpu", precision=precision)
     return estimate(read_samples(data), read_extractors(extractors), cache=cache, settings=settings)
+
+
+@pytest.fixture
+def trials(monkeypatch):
+    """Return the list of runs that are tried, as it grows."""
+    module = sys.modules["featx.engine.estimate"]
+    done = []
+    real = module.run
+    monkeypatch.setattr(module, "run", lambda *some, **others: done.append(real(*some, **others)) or done[-1])
+    return done
 
 
 def test_it_counts_distinct_missing_samples_and_writes_no_vector(fill, pictures, tmp_path):
@@ -30,15 +42,26 @@ def test_broken_samples_are_no_reason_to_stop(pictures, tmp_path):
     folder = pictures(3)
     (folder / "001.png").write_bytes(b"broken")
     assert estimated(folder, "pixels:size=1", tmp_path / "cache").missing == (3,)
+    for path in folder.iterdir():
+        path.write_bytes(b"broken " + path.name.encode())
+    assert estimated(folder, "pixels:size=1", tmp_path / "cache").missing == (3,)
 
 
-def test_nothing_is_tried_where_nothing_is_missing(fill, pictures, tmp_path, request):
+def test_vectors_in_half_precision_take_half_the_room(pictures, tmp_path):
+    extractors = ["squeezenet1_1:weights=none:size=64", "pixels:size=1"]
+    planned = estimated(pictures(2), extractors, tmp_path / "cache", precision="bfloat16")
+    assert [task.spec.n_features for task in planned.tasks] == [512, 3]
+    assert planned.size_bytes == (2 * 512 * 2, 2 * 3 * 4)
+
+
+def test_nothing_is_tried_where_nothing_is_missing(fill, pictures, tmp_path, request, trials):
     folder = pictures(3)
     fill(folder)
     request.getfixturevalue("no_extractor_is_built")
     planned = estimated(folder, "pixels:size=1", tmp_path / "cache")
     assert planned.missing == (0,)
     assert planned.seconds == 0
+    assert trials == []
 
 
 def test_only_extractors_that_lack_something_are_tried(fill, pictures, tmp_path, counted):
@@ -49,17 +72,12 @@ def test_only_extractors_that_lack_something_are_tried(fill, pictures, tmp_path,
     assert sum(batches) == 4
 
 
-def test_seconds_are_those_of_all_missing_samples(pictures, tmp_path, monkeypatch):
-    module = sys.modules["featx.engine.estimate"]
-    trials = []
-    real = module.run
-    monkeypatch.setattr(module, "_TRIED", 5)
-    monkeypatch.setattr(
-        module, "run", lambda *some, **others: trials.append(real(*some, **others)) or trials[0]
-    )
+def test_seconds_are_those_of_all_missing_samples(pictures, tmp_path, monkeypatch, trials):
+    monkeypatch.setattr(sys.modules["featx.engine.estimate"], "_TRIED", 5)
     planned = estimated(pictures(50), "glcm", tmp_path / "cache")
     [trial] = trials
-    assert len(trial.table) == 5
+    # From the first to the last, at even distance: pictures of one kind often stand together.
+    assert trial.table.ids.tolist() == ["000.png", "012.png", "024.png", "036.png", "049.png"]
     assert planned.seconds == trial.extracting_seconds * 10
 
 
@@ -70,6 +88,16 @@ def test_samples_that_lack_one_extractor_are_not_tried_with_all(fill, pictures, 
     batches.clear()
     assert estimated(folder, [extractor, "pixels:size=1"], tmp_path / "cache").missing == (2, 6)
     assert sum(batches) == 2
+
+
+def test_seconds_are_the_sum_over_samples_that_lack_one_extractor_and_that_lack_both(
+    fill, pictures, tmp_path, trials
+):
+    folder = pictures(6)
+    fill([folder / f"{number:03}.png" for number in range(4)])
+    planned = estimated(folder, ["pixels:size=1", "pixels:size=2"], tmp_path / "cache")
+    assert [len(trial.table) for trial in trials] == [4, 2]
+    assert planned.seconds == sum(trial.extracting_seconds for trial in trials)
 
 
 def test_an_extractor_under_two_names_is_counted_once(pictures, tmp_path):

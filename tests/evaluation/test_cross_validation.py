@@ -13,7 +13,7 @@ from sklearn.preprocessing import StandardScaler
 from threadpoolctl import threadpool_limits
 
 from featx.errors import UsageError
-from featx.evaluation.cross_validation import cross_validate, search
+from featx.evaluation.cross_validation import check_labels, cross_validate, search
 from featx.evaluation.heads import Head, load_head
 
 
@@ -278,6 +278,13 @@ LABELS = list("aaabbb")
         (GOOD, [True, False] * 3, "svr", {}, "'svr' needs numeric labels; got bool such as True"),
         (GOOD, [1, np.nan, 2, 1, 2, 1], "svr", {}, "y has a label that is not finite in row 1"),
         (GOOD, [None, *LABELS[1:]], "centroid", {}, "y must be strings or numbers"),
+        (
+            GOOD,
+            [LABELS] * 6,
+            "centroid",
+            {},
+            r"y must be strings .* \(n_samples,\); got <U1 of shape \(6, 6\)",
+        ),
         (GOOD[:3], [1.0, 2.0, 3.0], "svr", {"cv": 5}, "5 folds need at least 5 rows; got 3"),
     ],
 )
@@ -285,6 +292,31 @@ def test_data_that_cannot_be_used_is_refused_in_one_line(X, y, head, options, me
     with pytest.raises(UsageError, match=message) as caught:
         cross_validate(X, y, load_head(head), **{"cv": 3} | options)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("y", "head", "options"),
+    [
+        (LABELS, "svr", {}),
+        (LABELS, "centroid", {"cv": 4}),
+        (LABELS, "centroid", {"groups": [0, 1, 2, 3, 3, 3]}),
+        (LABELS, "centroid", {"splits": ["train"] * 6}),
+        (LABELS, "centroid", {"splits": ["train"] * 5 + ["holdout"]}),
+        (list("aaaabb"), "logreg", {"cv": 2}),
+    ],
+)
+def test_labels_are_refused_without_features_in_the_words_they_are_refused_in_with_them(y, head, options):
+    options = {"cv": 3} | options
+    with pytest.raises(UsageError) as expected:
+        cross_validate(GOOD, y, load_head(head), **options)
+    with pytest.raises(UsageError, match=f"^{re.escape(str(expected.value))}$"):
+        check_labels(y, load_head(head), **options)
+
+
+def test_labels_that_can_be_used_are_not_refused():
+    check_labels(LABELS, load_head("centroid"), cv=3, groups=[0, 1, 2, 3, 4, 5])
+    check_labels(LABELS, load_head("centroid"), cv=3, splits=["train", "test", "train"] * 2)
+    check_labels([0.5, 1, 2, 1] * 3, load_head("svr"), cv=2)
 
 
 def test_text_labels_may_come_as_python_objects():
