@@ -229,6 +229,14 @@ def test_a_folder_of_another_extractor_is_refused_for_reading_and_writing(
     assert len(shards(tmp_path)) == 1
 
 
+def test_of_a_spec_no_more_is_read_than_any_of_ours_is_long(tmp_path, open_store, make_keys, make_vectors):
+    open_store(tmp_path).publish(make_keys(1), make_vectors(1))
+    spec = tmp_path / "spec.json"
+    spec.write_bytes(b" " * (1 << 20) + spec.read_bytes())  # the same to any other reader
+    with pytest.raises(DamagedError, match=r"spec\.json' is damaged"):
+        open_store(tmp_path)
+
+
 def test_the_arguments_must_fit_each_other(open_store, make_keys, make_vectors):
     with pytest.raises(UsageError, match="is not that of the identity"):
         type(open_store(None))(

@@ -4,6 +4,8 @@ import threading
 
 import numpy as np
 
+from featx.cache.reader import read_shard
+
 
 def shards(directory):
     return sorted((directory / "shards").iterdir())
@@ -118,6 +120,15 @@ def test_two_processes_that_publish_the_same_keys_agree_now_and_later(tmp_path, 
     served = store.read(store.lookup(keys))
     again = open_store(tmp_path / "tiny", identity={"name": "tiny"})
     assert np.array_equal(again.read(again.lookup(keys)), served)
+    oldest = {}
+    for shard in sorted(
+        map(read_shard, shards(tmp_path / "tiny")), key=lambda one: (one.published, one.name)
+    ):
+        features = np.empty((8, 3), np.float32)
+        shard.read(np.arange(8), features)
+        for key, row in zip(shard.keys, features, strict=True):
+            oldest.setdefault(key.tobytes(), row)
+    assert np.array_equal(served, [oldest[key.tobytes()] for key in keys])
     assert set(np.unique(served)) <= {1.0, 2.0}
     # Whoever finished last saw every shard; its answer is the answer for good.
     assert any(np.array_equal(np.load(tmp_path / f"{value}.npy"), served) for value in (1, 2))

@@ -109,8 +109,8 @@ def test_a_vector_that_is_not_finite_is_refused_with_the_way_out(fill, pictures)
         fill(folder, broken, precision="float32")
 
 
-def test_an_interrupted_run_publishes_what_it_has(fill, pictures):
-    folder = pictures(20)
+def test_an_interrupted_run_publishes_what_it_has_and_ends_its_threads(fill, pictures):
+    folder, n_threads = pictures(20), threading.active_count()
 
     def interrupt(progress):
         if progress.done == 12:
@@ -118,6 +118,10 @@ def test_an_interrupted_run_publishes_what_it_has(fill, pictures):
 
     with pytest.raises(KeyboardInterrupt):
         fill(folder, progress=interrupt, batch_size=4)
+    deadline = time.monotonic() + 10
+    while threading.active_count() > n_threads and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert threading.active_count() == n_threads
     done = fill(folder)
     assert 8 <= done.cached < 20
     assert done.cached + done.extracted == 20
@@ -157,3 +161,34 @@ def test_a_forward_pass_that_hangs_ends_the_run_names_a_sample_and_keeps_what_wa
     finally:
         go_on.set()
     assert fill(folder, hanging).cached == 8
+
+
+def test_products_are_float32_in_every_runtime_whatever_the_process_has_set(fill, pictures):
+    from torch import backends, nn, ones
+
+    from featx import ModuleExtractor, Preprocessing
+
+    places = (backends.cuda.matmul, backends.cudnn.conv, backends.mkldnn.matmul, backends.mkldnn.conv)
+    seen = []
+
+    class Looking(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.weight = nn.Parameter(ones(1))
+
+        def forward(self, images):
+            if images.any():  # else it is only being measured
+                seen.append([place.fp32_precision for place in places])
+            return images.mean((2, 3)) * self.weight
+
+    preprocessing = Preprocessing(resize=4, crop=4, mean=(0.0, 0.0, 0.0), std=(1.0, 1.0, 1.0))
+    before = [place.fp32_precision for place in places]
+    try:
+        for place in places:
+            place.fp32_precision = "tf32"
+        fill(pictures(3), ModuleExtractor(Looking(), name="looking", preprocessing=preprocessing))
+        assert seen == [["ieee"] * 4]
+        assert [place.fp32_precision for place in places] == ["tf32"] * 4
+    finally:
+        for place, precision in zip(places, before, strict=True):
+            place.fp32_precision = precision

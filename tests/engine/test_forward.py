@@ -1,3 +1,6 @@
+import signal
+import subprocess
+import sys
 import threading
 import time
 
@@ -73,3 +76,59 @@ def test_closing_waits_for_the_batch_under_way():
     thread.close()
     assert done
     caller.join()
+
+
+def test_every_batch_has_the_whole_time():
+    thread = ForwardThread(stall_seconds=2.0)
+
+    def slow(inputs):
+        time.sleep(0.9)
+        return inputs
+
+    for _ in range(3):
+        thread(slow, np.ones(1), batch_name="b")
+    thread.close()
+
+
+def test_an_interruption_while_closing_drops_the_batch_under_way(caplog):
+    go_on, begun = threading.Event(), threading.Event()
+    thread = ForwardThread(stall_seconds=60.0)
+
+    def hanging(inputs):
+        begun.set()
+        go_on.wait(60)
+        return inputs
+
+    def interrupt():
+        time.sleep(2.5)  # by then it has been said that the batch is waited for
+        signal.raise_signal(signal.SIGINT)
+
+    caller = threading.Thread(target=thread, args=(hanging, np.ones(1)), kwargs={"batch_name": "b"})
+    caller.start()
+    begun.wait()
+    started = time.monotonic()
+    threading.Thread(target=interrupt).start()
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            thread.close()
+        assert time.monotonic() - started < 30
+        assert "interrupt again to drop it" in caplog.text
+    finally:
+        go_on.set()
+        caller.join()
+
+
+def test_a_process_whose_batch_hangs_can_still_exit():
+    code = """
+import sys, threading
+import numpy as np
+from featx.engine.forward import ForwardThread
+from featx.errors import FeatxError
+try:
+    ForwardThread(stall_seconds=0.5)(lambda inputs: threading.Event().wait(), np.ones(2), batch_name="b")
+except FeatxError as error:
+    sys.exit(str(error))
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
+    assert done.returncode == 1
+    assert done.stderr.startswith("the forward pass of b has taken more than 0.5 s")

@@ -1,14 +1,16 @@
 import importlib.metadata
 import json
+import shutil
 import sqlite3
 import sys
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
 from featx.cache import Hints
 from featx.engine import identify, read_extractors
-from featx.engine.identify import package_versions
+from featx.engine.identify import package_versions, rules
 from featx.errors import UsageError
 from featx.extractors import registry
 from featx.extractors.descriptor import DESCRIPTORS
@@ -96,6 +98,45 @@ def test_an_identity_is_remembered_until_something_it_depends_on_changes(tmp_pat
     monkeypatch.setattr(sys.modules["featx.engine.identify"], "package_versions", lambda: {"torch": "99"})
     assert found() == first
     assert len(resolutions) == 3
+
+
+def test_what_is_remembered_of_one_extractor_is_no_answer_for_another():
+    hints = Hints(None)
+    texts = ["hog", "lbp", "hog:cell=8", RANDOM, f"{RANDOM}:layer=features"]
+    for _ in range(2):
+        specs = [
+            identify(read_extractors(text)[0], device="cpu", precision="float32", hints=hints)
+            for text in texts
+        ]
+        assert [spec.text for spec in specs] == [read_extractors(text)[0].text for text in texts]
+        assert len({spec.fingerprint for spec in specs}) == len(texts)
+
+
+def test_what_is_remembered_on_one_device_or_machine_is_no_answer_on_another(monkeypatch):
+    hints = Hints(None)
+    [asked] = read_extractors(RANDOM)
+    monkeypatch.setattr(MODULE, "choose_device", str)  # as if there were a GPU
+    for has_amx, expected in ((False, "float32"), (True, "bfloat16")):
+        monkeypatch.setattr("featx.engine.runtime.has_amx", lambda has_amx=has_amx: has_amx)
+        for device, precision in (("cpu", expected), ("cuda", "float16")):
+            assert identify(asked, device=device, precision="auto", hints=hints).precision == precision
+
+
+@pytest.mark.parametrize("room", ["extractors", "samples"])
+def test_a_line_more_in_the_sources_of_featx_is_another_rule(room, tmp_path, monkeypatch):
+    for one in ("extractors", "samples"):
+        shutil.copytree(Path(MODULE.__file__).parents[1] / one, tmp_path / one)
+    monkeypatch.setattr(MODULE, "__file__", str(tmp_path / "engine" / "identify.py"))
+    try:
+        seen = set()
+        for path in [None, *sorted((tmp_path / room).glob("*.py"))]:
+            if path is not None:
+                path.write_text(f"{path.read_text()}# one line more\n")
+            rules.cache_clear()
+            seen.add(rules())
+        assert len(seen) == 1 + len(list((tmp_path / room).glob("*.py")))
+    finally:
+        rules.cache_clear()
 
 
 def test_a_remembered_identity_that_is_none_is_found_anew(tmp_path, resolutions):

@@ -37,7 +37,9 @@ main()
 WITHOUT_TORCH = """
 import os, pathlib, sys
 sys.modules["torch"] = None
+from featx.cache import hints
 from featx.cli.main import app
+hints._RACY_SECONDS = -1.0  # so that nobody, too, has digests to remember
 def extract(data, cache):
     app(["extract", data, "-x", sys.argv[1], "--cache", cache, "--json"], standalone_mode=False)
 extract("photos", "cache")
@@ -139,6 +141,26 @@ def test_an_interrupted_run_keeps_what_it_computed(start, fill, textured, tmp_pa
     assert (rerun.cached, rerun.cached + rerun.extracted) == (published.n_vectors, N_PICTURES)
 
 
+HANGING = """
+import threading
+from featx.cache import disk
+from featx.cli.main import main
+disk.sync_file = lambda file: threading.Event().wait()
+main()
+"""
+
+
+def test_a_disk_that_hangs_ends_the_process_with_one_line(textured, tmp_path):
+    arguments = ["extract", textured, "-x", "gabor", "--cache", "cache", "--stall-seconds", "0.5", "-q"]
+    done = subprocess.run(
+        [sys.executable, "-c", HANGING, *arguments], cwd=tmp_path, capture_output=True, text=True, timeout=120
+    )
+    assert done.returncode == 1
+    assert done.stdout == ""
+    [line] = done.stderr.splitlines()
+    assert line.startswith("featx: error: writing to the cache has taken more than 0.5 s for one shard.")
+
+
 def test_a_killed_run_keeps_what_it_published(start, fill, textured, tmp_path):
     process = start(textured, PUBLISH_SECONDS="0.1")
     deadline = time.monotonic() + 60
@@ -196,6 +218,7 @@ def test_a_run_with_nothing_to_do_needs_neither_torch_nor_write_access(pictures,
     results = [json.loads(line) for line in done.stdout.splitlines()]
     assert len(results) == 3
     assert all((one["cached"], one["extracted"], one["failed"]) == (6, 0, 0) for one in results)
+    assert ("read-only/hints.sqlite' are not used" in done.stderr) == (os.getuid() == 0)
 
 
 TRANSFORM = """

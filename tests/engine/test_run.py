@@ -198,7 +198,9 @@ def test_looking_up_computes_nothing_and_calls_only_what_cannot_be_read_a_failur
     assert found.outcomes[0].extracted == 0
 
 
-def test_a_sample_that_one_of_two_extractors_fails_on_is_failed_in_all(fill, pictures, counts, monkeypatch):
+def test_a_sample_that_one_of_two_extractors_fails_on_is_failed_in_all(
+    fill, pictures, colours, counts, monkeypatch
+):
     prepare = DescriptorExtractor.prepare
 
     def fails_for_glcm_on_the_first(extractor, image):
@@ -210,6 +212,7 @@ def test_a_sample_that_one_of_two_extractors_fails_on_is_failed_in_all(fill, pic
     done = fill(pictures(3), [COLOUR, "glcm"])
     assert counts(done) == ((0, 2, 1), [(0, 3, 0), (0, 2, 1)])
     assert [(one.row, one.reason) for one in done.failures] == [(0, "too dark")]
+    np.testing.assert_allclose(done.matrix(done.good)[:, :3], colours(3)[1:] / 255, atol=1e-6)
 
 
 def test_the_answer_is_the_vector_that_the_cache_goes_on_to_serve(fill, pictures):

@@ -10,7 +10,7 @@ import pytest
 
 from featx.engine.stages import StageClock, prepare_rows
 from featx.errors import ExtractionError
-from featx.samples import read_samples
+from featx.samples import decode, read_samples
 
 
 class Waiting:
@@ -81,13 +81,48 @@ def test_a_sample_that_stalls_ends_the_run_and_is_named():
 
 
 def test_a_stall_is_noticed_while_other_rows_go_on():
-    items = Waiting(300_000, stuck=3)
+    items = Waiting(2000, stuck=3)
+
+    def consume():
+        for _ in prepared(items, ahead=200, stall_seconds=2.0):
+            time.sleep(0.005)  # so that rows are always ready
+
     try:
         with pytest.raises(ExtractionError, match="'memory:3'"):
-            list(prepared(items, stall_seconds=1.0))
-        assert len(items.begun) < 300_000
+            consume()
+        assert len(items.begun) < 2000
     finally:
         items.go_on.set()
+
+
+def test_decoding_that_stalls_ends_the_run_names_the_sample_and_keeps_the_others(fill, pictures, monkeypatch):
+    folder, go_on = pictures(12), threading.Event()
+    stuck = (folder / "009.png").read_bytes()
+
+    def hanging(raw):
+        if raw == stuck:
+            go_on.wait(60)
+        return decode(raw)
+
+    monkeypatch.setattr("featx.engine.stages.decode", hanging)
+    started = time.monotonic()
+    try:
+        with pytest.raises(ExtractionError, match=r"009\.png' has taken more than 2 s.*--stall-seconds"):
+            fill(folder, workers=2, batch_size=1, stall_seconds=2.0)
+        assert time.monotonic() - started < 30
+    finally:
+        go_on.set()
+    done = fill(folder)
+    assert (done.cached, done.extracted) == (11, 1)
+
+
+def test_a_caller_that_takes_its_time_is_no_stall():
+    rows = []
+    for one in prepared(Waiting(12), ahead=2, stall_seconds=1.0):
+        rows.append(one.row)
+        if len(rows) == 3:
+            time.sleep(1.5)
+    assert sorted(rows) == list(range(12))
 
 
 def test_an_error_of_a_worker_reaches_the_caller(monkeypatch):

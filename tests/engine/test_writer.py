@@ -6,7 +6,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from featx.cache import FAILED, Store
+from featx.cache import FAILED, Store, disk
 from featx.engine import identify, read_extractors, writer
 from featx.engine.stages import StageClock, Station
 from featx.errors import CacheError, ExtractionError
@@ -118,6 +118,27 @@ def test_a_disk_that_hangs_ends_the_run(writing):
         go_on.set()
 
 
+def test_a_disk_that_hangs_ends_the_run_also_when_more_is_handed_over_than_can_wait(writing, monkeypatch):
+    monkeypatch.setattr(writer, "PUBLISH_SECONDS", -1.0)  # every row is published when it comes
+    go_on = threading.Event()
+    hanging = SimpleNamespace(publish=lambda *arguments, **keywords: go_on.wait(20))
+    at_work = writing(hanging, stall_seconds=0.3)
+
+    def write():
+        for number in range(20):
+            at_work.write(0, keys([number]), rows([number]))
+
+    started = time.monotonic()
+    try:
+        with pytest.raises(ExtractionError, match="writing to the cache has taken more than"):
+            write()
+        with pytest.raises(ExtractionError, match="writing to the cache has taken more than"):
+            at_work.close()
+        assert time.monotonic() - started < 15
+    finally:
+        go_on.set()
+
+
 def test_a_key_is_claimed_once_until_its_vector_is_there(store):
     station = Station(SimpleNamespace(), store, None)
     key = bytes(32)
@@ -143,7 +164,27 @@ def test_what_is_published_is_no_longer_under_way(spec, store):
     assert not station.claim(bad)
 
 
-def test_an_interruption_while_closing_waits_for_the_last_shard(writing, store, monkeypatch):
+@pytest.fixture
+def interruptions():
+    """Take Ctrl-C and SIGTERM as the command line does, and note them as they are taken."""
+    taken = []
+
+    def interrupted(number, _frame):
+        taken.append(number)
+        raise KeyboardInterrupt if number == signal.SIGINT else SystemExit(128 + number)
+
+    before = {number: signal.signal(number, interrupted) for number in (signal.SIGINT, signal.SIGTERM)}
+    yield taken
+    for number, handler in before.items():
+        signal.signal(number, handler)
+
+
+@pytest.mark.parametrize(
+    ("number", "error"), [(signal.SIGINT, KeyboardInterrupt), (signal.SIGTERM, SystemExit)]
+)
+def test_an_interruption_while_closing_waits_for_the_last_shard(
+    writing, store, monkeypatch, interruptions, number, error
+):
     real, publishing = store.publish, threading.Event()
 
     def slow(*arguments, **keywords):
@@ -154,23 +195,85 @@ def test_an_interruption_while_closing_waits_for_the_last_shard(writing, store, 
     monkeypatch.setattr(store, "publish", slow)
     at_work = writing(store)
     at_work.write(0, keys([1]), rows([1]))
-    # A real Ctrl-C, on the main thread, in the middle of the last publish.
-    threading.Thread(target=lambda: (publishing.wait(), signal.raise_signal(signal.SIGINT))).start()
-    with pytest.raises(KeyboardInterrupt):
+    # A real signal, taken by the main thread, in the middle of the last publish.
+    threading.Thread(target=lambda: (publishing.wait(), signal.raise_signal(number))).start()
+    with pytest.raises(error):
+        at_work.close()
+    assert interruptions == [number]
+    assert len(shards(store)) == 1
+
+
+@pytest.mark.parametrize(
+    ("number", "error"), [(signal.SIGINT, KeyboardInterrupt), (signal.SIGTERM, SystemExit)]
+)
+def test_a_second_interruption_while_closing_ends_it_and_half_publishes_nothing(
+    writing, store, monkeypatch, interruptions, number, error
+):
+    real, publishing, go_on = disk.sync_file, threading.Event(), threading.Event()
+    store.publish(np.zeros((1, 32), np.uint8), rows([0]))
+
+    def hanging(file):
+        publishing.set()
+        go_on.wait(60)
+        real(file)
+
+    def interrupt():
+        publishing.wait()
+        for count in (1, 2):
+            signal.raise_signal(number)
+            while len(interruptions) < count:
+                time.sleep(0.01)
+
+    monkeypatch.setattr(disk, "sync_file", hanging)
+    at_work = writing(store)
+    at_work.write(0, keys([1]), rows([1]))
+    threading.Thread(target=interrupt, daemon=True).start()
+    started = time.monotonic()
+    try:
+        with pytest.raises(error):
+            at_work.close()
+        assert time.monotonic() - started < 30
+        assert interruptions == [number, number]
+        assert len(shards(store)) == 1
+    finally:
+        go_on.set()
+        assert at_work._ended.wait(30)
+
+
+@pytest.fixture
+def writing_to_blocked(spec, store, tmp_path):
+    """Return a writer with so many stations that cannot be written to, and behind these one that can."""
+    (tmp_path / "blocked").write_text("a file where the folder should be")
+
+    def made(n_blocked):
+        stores = []
+        for _ in range(n_blocked):
+            identity = {"identity": spec.identity, "fingerprint": spec.fingerprint}
+            stores.append(Store(None, **identity, n_features=3, dtype="float32", decoder="d"))
+            stores[-1].directory = tmp_path / "blocked"
+        stations = [Station(SimpleNamespace(spec=spec), place, None) for place in (*stores, store)]
+        return writer.Writer(stations, provenance={}, stall_seconds=60.0, clock=StageClock())
+
+    return made
+
+
+@pytest.mark.parametrize("n_blocked", [1, 2])
+def test_extractors_that_cannot_be_written_take_no_other_with_them(writing_to_blocked, store, n_blocked):
+    at_work = writing_to_blocked(n_blocked)
+    for station in range(n_blocked + 1):
+        at_work.write(station, keys([1]), rows([1]))
+    with pytest.raises(CacheError, match="blocked"):
         at_work.close()
     assert len(shards(store)) == 1
 
 
-def test_an_extractor_that_cannot_be_written_takes_no_other_with_it(spec, store, tmp_path):
-    (tmp_path / "blocked").write_text("a file where the folder should be")
-    blocked = Store(
-        None, identity=spec.identity, fingerprint=spec.fingerprint, n_features=3, dtype="float32", decoder="d"
-    )
-    blocked.directory = tmp_path / "blocked"
-    stations = [Station(SimpleNamespace(spec=spec), place, None) for place in (blocked, store)]
-    at_work = writer.Writer(stations, provenance={}, stall_seconds=60.0, clock=StageClock())
-    for station in range(2):
-        at_work.write(station, keys([1]), rows([1]))
+def test_an_extractor_that_cannot_be_written_takes_no_vectors_with_it_that_were_still_to_wait(
+    writing_to_blocked, store, monkeypatch
+):
+    monkeypatch.setattr(writer, "rows_per_shard", lambda n_features, itemsize: 2)
+    at_work = writing_to_blocked(1)
+    at_work.write(1, keys([1]), rows([1]))  # half a shard
+    at_work.write(0, keys([1, 2]), rows([1, 2]))  # a whole one, which is written at once
     with pytest.raises(CacheError, match="blocked"):
         at_work.close()
     assert len(shards(store)) == 1

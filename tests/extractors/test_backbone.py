@@ -65,6 +65,7 @@ def frozen(request):
 
 
 def test_it_is_in_eval_mode_and_stays_there(frozen):
+    assert not any(module.training for module in frozen.modules())
     assert frozen.train() is frozen
     assert frozen.train(True) is frozen
     assert not any(module.training for module in frozen.modules())
