@@ -1,20 +1,26 @@
-"""The metrics of one test part on thousands of draws of its rows, all at once; it decides nothing.
+"""The metrics of one test part on thousands of draws of its rows, and of pairs of answers swapped; it decides nothing.
 
-Where a data set has its own split there is one fold, and only the test rows tell how sure a score is. They are
-drawn with replacement, whole groups at a time: copies of a picture are one observation.
+Where a data set has its own split there is one fold, and only the test rows tell how sure a score is. For an
+interval they are drawn with replacement; for a p-value the answers of two are swapped by chance [1]_. Both take
+whole groups at a time: copies of a picture are one observation.
+
+References
+----------
+.. [1] Good 2005, "Permutation, parametric and bootstrap tests of hypotheses", chapter 3.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.sparse import csr_array
+from scipy.sparse import hstack as sparse_hstack
 
 from featx.evaluation.grid_search import Answer
 from featx.evaluation.heads import Task
 
-__all__ = ["bootstrap_scores"]
+__all__ = ["bootstrap_scores", "swap_p_values"]
 
 Floats = NDArray[np.float64]
 
@@ -60,11 +66,142 @@ def bootstrap_scores(
     ]
 
 
+def swap_p_values(
+    y: NDArray[Any],
+    answers: Sequence[Answer],
+    pairs: Sequence[tuple[int, int]],
+    *,
+    metric: str,
+    together: NDArray[np.int64] | None = None,
+    n_swaps: int = 10_000,
+    random_state: int | None = 0,
+) -> list[float | None]:
+    """Return the two-sided p-value of no difference in a metric, for pairs of answers to the same rows.
+
+    If two are equally good, it is chance which of them gave which of the two answers to a row. So they are swapped
+    by the toss of a coin, whole groups together, and the p-value is the share of swaps, themselves as they are
+    among them, that differ as much. Every swap is the same for all pairs.
+
+    The area under a curve is no sum over rows, and scores of two heads have no common scale. There each row's
+    placement among the rows of the other side is swapped instead, which has the variance of [1]_.
+
+    Parameters
+    ----------
+    y : array of shape (n_test,)
+        True labels.
+    answers : sequence of Answer
+        For these rows; each has the metric.
+    pairs : sequence of (int, int)
+        Positions in `answers`.
+    metric : str
+        One of `featx.evaluation.scores.METRICS`.
+    together : int64 array of shape (n_test,) or None
+        Group numbers; rows of one group are swapped together.
+    n_swaps : int
+    random_state : int or None
+
+    Returns
+    -------
+    list of float or None
+        One for each pair, at least ``1 / (n_swaps + 1)``; None of fewer than two groups, which cannot tell.
+
+    References
+    ----------
+    .. [1] DeLong, DeLong and Clarke-Pearson 1988, "Comparing the areas under two or more correlated receiver
+       operating characteristic curves: a nonparametric approach", Biometrics 44.
+    """
+    group = _groups(len(y), together)
+    n_groups = int(group.max()) + 1
+    if n_groups < 2:
+        return [None] * len(pairs)
+    gathered = csr_array((np.ones(len(y)), (group, np.arange(len(y)))), shape=(n_groups, len(y)))
+    per_row, value = _sums(y, answers, metric)
+    sums = [gathered @ rows for rows in per_row]
+    totals = [np.ones((1, n_groups)) @ rows for rows in sums]
+    differences = [abs((value(totals[one]) - value(totals[other])).item()) for one, other in pairs]
+    if metric == "roc_auc_ovr":  # its sum holds the area twice: once by the rows of each side
+        differences = [difference / 2 for difference in differences]
+    as_large = np.zeros(len(pairs), np.int64)
+    random = np.random.default_rng(random_state)
+    at_once = max(1, _CELLS_AT_ONCE // max(n_groups, len(answers) * sums[0].shape[1]))
+    for start in range(0, n_swaps, at_once):
+        swapped = (random.random((min(at_once, n_swaps - start), n_groups)) < 0.5).astype(np.float64)
+        given = [swapped @ rows for rows in sums]
+        for at, (one, other) in enumerate(pairs):
+            moved = given[other] - given[one]
+            found = np.abs(value(totals[one] + moved) - value(totals[other] - moved))
+            # Sums in another order differ by rounding, and what is equal counts.
+            as_large[at] += (found >= differences[at] * (1 - 1e-9) - 1e-12).sum()
+    return [(1 + int(count)) / (1 + n_swaps) for count in as_large]
+
+
+def _sums(
+    y: NDArray[Any], answers: Sequence[Answer], metric: str
+) -> tuple[list[Any], Callable[[Floats], Floats]]:
+    """Return what to sum over rows for every answer, of shape (n_test, n_sums), and the metric of such sums."""
+    n_rows = len(y)
+    if metric == "accuracy":
+        return [(one.predicted == y)[:, None] / n_rows for one in answers], _only
+    if metric == "neg_log_loss":
+        losses = [_losses(y, one) for one in answers]
+        return [-one[:, None] / n_rows for one in losses if one is not None], _only
+    if metric == "roc_auc_ovr":
+        return [_placements(y, one)[:, None] for one in answers], _only
+    if metric == "neg_mean_absolute_error":
+        return [-np.abs(y - one.predicted)[:, None] / n_rows for one in answers], _only
+    if metric in ("r2", "neg_root_mean_squared_error"):
+        squares = [(y.astype(np.float64) - one.predicted)[:, None] ** 2 / n_rows for one in answers]
+        if metric == "r2":
+            return [-one / np.var(y) for one in squares], _only
+        return squares, lambda sums: -np.sqrt(np.maximum(sums[:, 0], 0))
+    labels, number = np.unique(np.concatenate([y, *[one.predicted for one in answers]]), return_inverse=True)
+    numbers = number.reshape(-1, n_rows)
+    support = np.bincount(numbers[0], minlength=len(labels)).astype(np.float64)
+    per_row = [
+        sparse_hstack(
+            [_indicator(predicted, len(labels), predicted == numbers[0]), _indicator(predicted, len(labels))],
+            format="csr",
+        )
+        for predicted in numbers[1:]
+    ]
+
+    def value(sums: Floats) -> Floats:
+        hits, named = np.split(sums, 2, axis=1)
+        return _of_counts(hits, named, np.broadcast_to(support, hits.shape))[metric]
+
+    return per_row, value
+
+
+def _only(sums: Floats) -> Floats:
+    return sums[:, 0]
+
+
+def _placements(y: NDArray[Any], answer: Answer) -> Floats:
+    """Return every row's share of the area, once by the rows of a class and once by the rest: twice the area in all."""
+    assert answer.scores is not None
+    assert answer.classes is not None
+    columns = [1] if len(answer.classes) == 2 else range(len(answer.classes))
+    total = np.zeros(len(y))
+    for column in columns:
+        scores, positive = answer.scores[:, column], y == answer.classes[column]
+        above, below = np.sort(scores[positive]), np.sort(scores[~positive])
+        won = np.searchsorted(below, scores, "left") + np.searchsorted(below, scores, "right")
+        lost = (
+            2 * len(above) - np.searchsorted(above, scores, "left") - np.searchsorted(above, scores, "right")
+        )
+        total += np.where(positive, won, lost) / (2 * len(above) * len(below))
+    return total / len(columns)
+
+
+def _groups(n_rows: int, together: NDArray[np.int64] | None) -> NDArray[np.int64]:
+    return np.arange(n_rows) if together is None else np.unique(together, return_inverse=True)[1]
+
+
 def _draws(
     n_rows: int, together: NDArray[np.int64] | None, n_draws: int, random_state: int | None
 ) -> Iterator[Floats]:
     """Give how often every row is in every draw, some draws at a time."""
-    group = np.arange(n_rows) if together is None else np.unique(together, return_inverse=True)[1]
+    group = _groups(n_rows, together)
     n_groups = int(group.max()) + 1
     shares = np.full(n_groups, 1 / n_groups)
     random = np.random.default_rng(random_state)
@@ -84,14 +221,7 @@ def _classification(y: NDArray[Any], answer: Answer) -> Any:
     def score(weights: Floats) -> dict[str, Floats]:
         support, named, hits = weights @ of_class, weights @ called, weights @ hit
         n_drawn = weights.sum(axis=1)
-        recall, precision = _ratio(hits, support), _ratio(hits, named)
-        found = {
-            "accuracy": hits.sum(axis=1) / n_drawn,
-            "balanced_accuracy": _mean_where(recall, support > 0),
-            "f1_macro": _mean_where(_ratio(2 * hits, support + named), support + named > 0),
-            "precision_macro": _mean_where(precision, support + named > 0),
-            "recall_macro": _mean_where(recall, support + named > 0),
-        }
+        found = {"accuracy": hits.sum(axis=1) / n_drawn, **_of_counts(hits, named, support)}
         if area is not None:
             found["roc_auc_ovr"] = area(weights)
         if losses is not None:
@@ -99,6 +229,17 @@ def _classification(y: NDArray[Any], answer: Answer) -> Any:
         return found
 
     return score
+
+
+def _of_counts(hits: Floats, named: Floats, support: Floats) -> dict[str, Floats]:
+    """Return the metrics of how often each class was hit, named and there; each of shape (n_draws, n_classes)."""
+    recall, precision = _ratio(hits, support), _ratio(hits, named)
+    return {
+        "balanced_accuracy": _mean_where(recall, support > 0),
+        "f1_macro": _mean_where(_ratio(2 * hits, support + named), support + named > 0),
+        "precision_macro": _mean_where(precision, support + named > 0),
+        "recall_macro": _mean_where(recall, support + named > 0),
+    }
 
 
 def _regression(y: NDArray[Any], answer: Answer) -> Any:

@@ -2,13 +2,15 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from itertools import combinations
 from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.stats import t as student
 
 from featx.errors import UsageError
-from featx.evaluation.bootstrap import bootstrap_scores
+from featx.evaluation.bootstrap import bootstrap_scores, swap_p_values
 from featx.evaluation.folds import Fold
 from featx.evaluation.fusion import Fusion
 from featx.evaluation.grid_search import Answer, Choice
@@ -30,6 +32,7 @@ Verdict = Literal["best", "as good as the best", "worse", "baseline"]
 
 _LEVEL = 0.05
 _N_DRAWS = 2000
+_N_SWAPS = (10_000, 100_000)
 _OF_A_SHARE = ("accuracy", "balanced_accuracy", "f1_macro", "precision_macro", "recall_macro", "roc_auc_ovr")
 
 
@@ -110,10 +113,12 @@ def rank(
 ) -> Ranking:
     """Rank entries by a metric, and compare each with the best and each fusion with its parts.
 
-    Over several folds by the corrected resampled t-test, on one fold by a bootstrap of its test rows (whole
-    groups at a time): :mod:`featx.evaluation.significance`. The p-values of all comparisons with the best are
-    corrected together (Holm), and those of the fusions together. One that is below 0.05 makes an entry
-    "worse"; the others are "as good as the best", as far as these rows can tell.
+    Over several folds by the corrected resampled t-test (:mod:`featx.evaluation.significance`), on one fold by
+    swapping the answers to its test rows (:mod:`featx.evaluation.bootstrap`), whole groups at a time. The best is
+    picked by the same rows, so the p-values of all pairs of entries are corrected together (Holm), as if any
+    pair could be the one looked at; so are, by themselves, those of the baseline with every entry, and those of
+    the fusions. One that is below 0.05 makes an entry "worse"; the others are "as good as the best", as far as
+    these rows can tell.
 
     Parameters
     ----------
@@ -129,7 +134,7 @@ def rank(
     together : int64 array of shape (n_samples,) or None
         Group numbers.
     random_state : int or None
-        Seed of the bootstrap.
+        Seed of the bootstrap and of the swaps.
 
     Raises
     ------
@@ -144,27 +149,31 @@ def rank(
         )
     ranked = sorted(entries, key=lambda one: -one.metrics[metric].mean)
     best = ranked[0]
+    gains, unmatched = _paired(entries, metric)
+    pairs = list(combinations(ranked, 2))
+    compared = [*((baseline, one) for one in ranked), *((one, other) for other, one in pairs), *gains]
     if len(folds) > 1:
-        intervals, compare = _over_folds(folds, metric)
+        intervals, found = _over_folds(compared, folds, metric)
     else:
-        n_draws = max(
-            _N_DRAWS, 80 * len(everyone)
-        )  # the smallest p-value, 2 / n_draws, survives its correction
-        intervals, compare = _over_draws(everyone, y, folds[0], task, metric, together, n_draws, random_state)
-    others = [baseline, *ranked[1:]]
-    differences = _corrected([compare(one, best) for one in others])
+        intervals, found = _over_draws(
+            everyone, compared, y, folds[0], task, metric, together, len(pairs), random_state
+        )
+    against_baseline = _corrected(found[: len(ranked)])
+    # Pairs come in the order of the ranking, so the first are those with the best.
+    among = _corrected(found[len(ranked) : len(ranked) + len(pairs)])
+    differences = [against_baseline[0], *among[: len(ranked) - 1]]
     standings = [
         Standing(one, intervals(one), _verdict(one, baseline, difference), difference)
-        for one, difference in zip(others, differences, strict=True)
+        for one, difference in zip([baseline, *ranked[1:]], differences, strict=True)
     ]
     standings.insert(1, Standing(best, intervals(best), "best", None))
-    gains, unmatched = _gains(entries, metric, compare)
     notes = [
         *_baseline_notes(standings[0], folds),
-        *_resolution_notes(standings, metric, folds),
+        *_group_notes(folds, together, len(pairs)),
+        *_resolution_notes(standings, metric, folds, len(pairs)),
         *unmatched,
     ]
-    return Ranking(standings, gains, notes)
+    return Ranking(standings, _gains(gains, _corrected(found[len(ranked) + len(pairs) :])), notes)
 
 
 def _verdict(one: Entry, baseline: Entry, difference: Difference) -> Verdict:
@@ -179,7 +188,9 @@ def _corrected(differences: Sequence[Difference]) -> list[Difference]:
     return [replace(one, p_value=p_value) for one, p_value in zip(differences, p_values, strict=True)]
 
 
-def _over_folds(folds: Sequence[Fold], metric: str) -> tuple[Any, Any]:
+def _over_folds(
+    pairs: Sequence[tuple[Entry, Entry]], folds: Sequence[Fold], metric: str
+) -> tuple[Callable[[Entry], dict[str, Interval | None]], list[Difference]]:
     sizes = {
         "n_train": float(np.mean([len(fold.train) for fold in folds])),
         "n_test": float(np.mean([len(fold.test) for fold in folds])),
@@ -203,41 +214,58 @@ def _over_folds(folds: Sequence[Fold], metric: str) -> tuple[Any, Any]:
         values, others = np.array(pairs, np.float64).T
         return compare_folds(values, others, **sizes, resolution=resolution)
 
-    return intervals, compare
+    return intervals, [compare(one, other) for one, other in pairs]
 
 
 def _over_draws(
     entries: Sequence[Entry],
+    pairs: Sequence[tuple[Entry, Entry]],
     y: NDArray[Any],
     fold: Fold,
     task: Task,
     metric: str,
     together: NDArray[np.int64] | None,
-    n_draws: int,
+    n_corrected: int,
     random_state: int | None,
-) -> tuple[Any, Any]:
+) -> tuple[Callable[[Entry], dict[str, Interval | None]], list[Difference]]:
+    truth, answers = y[fold.test], [one.answers[0] for one in entries]
+    groups = None if together is None else together[fold.test]
     found = bootstrap_scores(
-        y[fold.test],
-        [one.answers[0] for one in entries],
-        task=task,
-        together=None if together is None else together[fold.test],
-        n_draws=n_draws,
-        random_state=random_state,
+        truth, answers, task=task, together=groups, n_draws=_N_DRAWS, random_state=random_state
     )
     draws = {id(one): scores for one, scores in zip(entries, found, strict=True)}
+    place = {id(one): at for at, one in enumerate(entries)}
+    fewest, most = _N_SWAPS
+    p_values = swap_p_values(
+        truth,
+        answers,
+        [(place[id(one)], place[id(other)]) for one, other in pairs],
+        metric=metric,
+        together=groups,
+        # The smallest p-value, one in so many, survives its correction: of up to 100 entries.
+        n_swaps=min(most, max(fewest, 40 * n_corrected)),
+        random_state=random_state,
+    )
 
     def intervals(one: Entry) -> dict[str, Interval | None]:
-        return {name: draws_interval(draws[id(one)][name]) for name in one.metrics}
+        alone = _n_groups(fold, together) < 2
+        return {name: None if alone else draws_interval(draws[id(one)][name]) for name in one.metrics}
 
-    def compare(one: Entry, other: Entry) -> Difference:
-        return compare_draws(
+    differences = [
+        compare_draws(
             one.metrics[metric].mean,
             other.metrics[metric].mean,
             draws[id(one)][metric],
             draws[id(other)][metric],
+            p_value=p_value,
         )
+        for (one, other), p_value in zip(pairs, p_values, strict=True)
+    ]
+    return intervals, differences
 
-    return intervals, compare
+
+def _n_groups(fold: Fold, together: NDArray[np.int64] | None) -> int:
+    return len(fold.test) if together is None else len(np.unique(together[fold.test]))
 
 
 def _cut(name: str, interval: Interval | None) -> Interval | None:
@@ -247,10 +275,8 @@ def _cut(name: str, interval: Interval | None) -> Interval | None:
     return max(0.0, interval[0]), min(1.0, interval[1])
 
 
-def _gains(
-    entries: Sequence[Entry], metric: str, compare: Callable[[Entry, Entry], Difference]
-) -> tuple[list[Gain], list[str]]:
-    """Compare every fusion with the best of its parts; say which parts do not contend."""
+def _paired(entries: Sequence[Entry], metric: str) -> tuple[list[tuple[Entry, Entry]], list[str]]:
+    """Return every fusion with the best of its parts; say which parts do not contend."""
     found: list[tuple[Entry, Entry]] = []
     alone: list[str] = []
     for fused in entries:
@@ -269,14 +295,17 @@ def _gains(
                 f"{which} part of {fused.extractor} contends by itself with {fused.head}, so what fusion gains"
                 " is not fully known"
             )
-    differences = _corrected([compare(fused, part) for fused, part in found])
+    return found, list(dict.fromkeys(alone))
+
+
+def _gains(pairs: Sequence[tuple[Entry, Entry]], differences: Sequence[Difference]) -> list[Gain]:
     gains = []
-    for (fused, part), difference in zip(found, differences, strict=True):
+    for (fused, part), difference in zip(pairs, differences, strict=True):
         assert fused.extractor is not None
         assert part.extractor is not None
         assert fused.fusion is not None
         gains.append(Gain(fused.extractor, fused.head, fused.fusion, part.extractor, difference))
-    return gains, list(dict.fromkeys(alone))
+    return gains
 
 
 def _baseline_notes(baseline: Standing, folds: Sequence[Fold]) -> list[str]:
@@ -288,7 +317,20 @@ def _baseline_notes(baseline: Standing, folds: Sequence[Fold]) -> list[str]:
     return [f"the best is not told from always answering {what}, by {_rows_of(folds)}"]
 
 
-def _resolution_notes(standings: Sequence[Standing], metric: str, folds: Sequence[Fold]) -> list[str]:
+def _group_notes(folds: Sequence[Fold], together: NDArray[np.int64] | None, n_pairs: int) -> list[str]:
+    """Say so where one fold has so few rows, or groups of them, that no difference at all could be told."""
+    if len(folds) > 1 or not n_pairs:
+        return []
+    n_groups = _n_groups(folds[0], together)
+    if n_groups >= 2 and 2.0 ** (1 - n_groups) * n_pairs < _LEVEL:
+        return []
+    what = "rows" if together is None else "groups"
+    return [f"too few test {what} to tell any of the contenders apart: {n_groups}"]
+
+
+def _resolution_notes(
+    standings: Sequence[Standing], metric: str, folds: Sequence[Fold], n_pairs: int
+) -> list[str]:
     """Say how large a difference would have been told, where some were not."""
     halves = [
         (standing.difference.ci95[1] - standing.difference.ci95[0]) / 2
@@ -300,9 +342,15 @@ def _resolution_notes(standings: Sequence[Standing], metric: str, folds: Sequenc
     ]
     if not halves:
         return []
+    # Each interval is 95% by itself; what is told survives the correction for all pairs.
+    freedom = len(folds) - 1 if len(folds) > 1 else np.inf
+    widened = student.isf(_LEVEL / n_pairs / 2, freedom) / student.isf(_LEVEL / 2, freedom)
+    least = float(np.median(halves) * widened)
+    if metric in _OF_A_SHARE and least > 1:
+        return []
     way = "more repeats" if len(folds) > 1 else "more test rows"
     return [
-        f"{metric} has to differ by about {np.median(halves):.2g} to be told apart by {_rows_of(folds)};"
+        f"{metric} has to differ by about {least:.2g} to be told apart by {_rows_of(folds)};"
         f" {way} tell smaller ones"
     ]
 

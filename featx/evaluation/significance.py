@@ -30,7 +30,7 @@ _LEVEL = 0.95
 class Difference:
     """A mean difference, its 95% interval, and the two-sided p-value of there being none.
 
-    The interval and the p-value are None where one fold alone tells of no spread.
+    The interval and the p-value are None where one fold, or one group of test rows, alone tells of no spread.
     """
 
     mean: float
@@ -115,9 +115,14 @@ def draws_interval(draws: ArrayLike) -> Interval | None:
 
 
 def compare_draws(
-    value: float, other: float, draws: NDArray[np.float64], other_draws: NDArray[np.float64]
+    value: float,
+    other: float,
+    draws: NDArray[np.float64],
+    other_draws: NDArray[np.float64],
+    *,
+    p_value: float | None,
 ) -> Difference:
-    """Compare two metrics of the same test rows by the same bootstrap draws of them.
+    """Compare two metrics of the same test rows: the interval is that of the same bootstrap draws of them.
 
     Parameters
     ----------
@@ -125,24 +130,11 @@ def compare_draws(
         The metric of the two on the rows as they are.
     draws, other_draws : float64 array of shape (n_draws,)
         The metric of the two on the same draws.
-
-    Returns
-    -------
-    Difference
-        Its p-value is twice the share of draws on which the difference has the other sign or none, each
-        side counted with one draw more [1]_; at least ``2 / (n_draws + 1)``.
-
-    References
-    ----------
-    .. [1] Davison and Hinkley 1997, "Bootstrap methods and their application", sections 4.2 and 5.2.
+    p_value : float or None
+        By swapping answers, as :func:`featx.evaluation.bootstrap.swap_p_values` does: where few rows differ,
+        draws find differences that are none. With None the rows cannot tell, and there is no interval.
     """
-    differences = draws - other_draws
-    differences = differences[~np.isnan(differences)]
-    interval = draws_interval(draws - other_draws)
-    if interval is None:
-        return Difference(value - other, None, None)
-    tail = 1 + min((differences <= 0).sum(), (differences >= 0).sum())
-    p_value = min(1.0, 2 * float(tail) / (1 + len(differences)))
+    interval = None if p_value is None else draws_interval(draws - other_draws)
     return Difference(value - other, interval, p_value)
 
 

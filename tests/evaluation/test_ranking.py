@@ -1,5 +1,6 @@
 import numpy as np
 import pytest
+from scipy.stats import t as student
 
 from featx.errors import UsageError
 from featx.evaluation.folds import Fold
@@ -43,16 +44,17 @@ def test_the_best_is_first_after_the_baseline_and_the_others_are_told_from_it_or
     assert found.gains == []
 
 
-def test_the_p_values_are_of_the_corrected_test_and_corrected_together_with_the_baselines():
+def test_the_p_values_are_of_the_corrected_test_and_corrected_for_all_pairs_and_the_baselines_for_all_of_its():
     values = {"a": [0.9, 0.8, 0.9, 0.8, 0.9], "b": [0.8, 0.9, 0.8, 0.8, 0.7], "c": [0.6, 0.7, 0.6, 0.7, 0.6]}
     found = ranked(*(entry(name, scores, parts=(at,)) for at, (name, scores) in enumerate(values.items())))
-    plain = [
-        compare_folds(others, values["a"], **SIZES, resolution=0.1).p_value
-        for others in (NOBODY, values["b"], values["c"])
-    ]
+
+    def plain(one, other):
+        return compare_folds(one, other, **SIZES, resolution=0.1).p_value
+
+    among = holm([plain(values[one], values[other]) for one, other in ("ba", "ca", "cb")])
+    baseline = holm([plain(NOBODY, other) for other in values.values()])
     told = [one.difference.p_value for one in found.standings if one.difference is not None]
-    assert told == pytest.approx(holm(plain))
-    assert told != pytest.approx(plain)
+    assert told == pytest.approx([baseline[0], *among[:2]])
     assert found.standings[2].intervals["accuracy"] == pytest.approx(folds_interval(values["b"], **SIZES))
 
 
@@ -79,6 +81,16 @@ def test_what_could_not_be_told_apart_is_said_with_how_much_it_would_take():
         f"accuracy has to differ by about {(high - low) / 2:.2g} to be told apart by these 5 folds;"
         " more repeats tell smaller ones"
     ]
+
+
+def test_the_difference_that_it_would_take_is_wider_for_more_pairs_and_no_more_than_a_share_can_differ_by():
+    a, b, c = [0.9, 0.8, 0.9, 0.8, 0.9], [0.8, 0.9, 0.8, 0.8, 0.9], [0.2, 0.1, 0.2, 0.1, 0.1]
+    low, high = compare_folds(b, a, **SIZES, resolution=0.1).ci95
+    least = (high - low) / 2 * student.isf(0.05 / 3 / 2, 4) / student.isf(0.05 / 2, 4)
+    (note,) = ranked(entry("a", a), entry("b", b, parts=(1,)), entry("c", c, parts=(2,))).notes
+    assert note.startswith(f"accuracy has to differ by about {least:.2g} to be told")
+    wild = [entry("a", [1.0, 0.0, 1.0, 1.0, 1.0]), entry("b", [0.0, 1.0, 1.0, 0.0, 0.5], parts=(1,))]
+    assert not any("has to differ" in note for note in ranked(*wild).notes)
 
 
 def test_a_best_that_is_no_better_than_the_baseline_is_said_to_be_so():
@@ -134,7 +146,7 @@ def of_one_fold(predictions, y):
 def test_one_fold_is_judged_by_draws_of_its_rows_and_copies_are_no_more_rows():
     random = np.random.default_rng(0)
     y = random.integers(0, 2, 60)
-    near = np.where(random.random(60) < 0.1, 1 - y, y)
+    near = np.where(random.random(60) < 0.2, 1 - y, y)
     baseline, *entries = of_one_fold([np.zeros(60, int), y, near, 1 - y], y)
     folds = [Fold(np.arange(60, 80), np.arange(60), [])]
     shared = {"task": "classification", "metric": "accuracy"}
@@ -143,12 +155,17 @@ def test_one_fold_is_judged_by_draws_of_its_rows_and_copies_are_no_more_rows():
     assert found.standings[1].intervals["accuracy"] == (1.0, 1.0)
     low, high = found.standings[2].intervals["accuracy"]
     assert low < found.standings[2].entry.metrics["accuracy"].mean < high
-    assert found.standings[3].difference.p_value == pytest.approx(3 * 2 / 2001)
+    assert found.standings[3].difference.p_value == pytest.approx(3 / 10_001)
     # All errors in one group of copies are one error.
     together = np.where(near != y, 1000, np.arange(60))
     grouped = rank(entries, baseline, y, folds, together=together, **shared)
     assert grouped.standings[2].verdict == "as good as the best"
     assert grouped.notes[-1].endswith("by these 60 test rows; more test rows tell smaller ones")
+    # One group is one observation, of which nothing can be told.
+    single = rank(entries, baseline, y, folds, together=np.zeros(60, int), **shared)
+    assert {one.difference and one.difference.p_value for one in single.standings} == {None}
+    assert {one.intervals["accuracy"] for one in single.standings} == {None}
+    assert single.notes[-1] == "too few test groups to tell any of the contenders apart: 1"
 
 
 def test_many_contenders_on_one_fold_get_more_draws_so_that_some_can_be_told():
@@ -163,3 +180,36 @@ def test_many_contenders_on_one_fold_get_more_draws_so_that_some_can_be_told():
         metric="accuracy",
     )
     assert {one.verdict for one in found.standings[2:]} == {"worse"}
+
+
+def test_among_ten_equals_over_folds_a_false_alarm_is_as_rare_as_promised():
+    # Scores of 50 folds that share a fifth of their luck, as those of five folds times ten do.
+    random = np.random.default_rng(0)
+    sizes = {"n_train": 4000, "n_test": 1000}
+    folds = [Fold(np.arange(1000, 5000), np.arange(1000), [])] * 50
+    alarms, of_a_best_taken_as_given = 0, 0
+    for _ in range(150):
+        luck = 0.2**0.5 * random.normal(size=(10, 1)) + 0.8**0.5 * random.normal(size=(10, 50))
+        scores = 0.7 + 0.02 * luck
+        entries = [entry(f"x{at}", values, parts=(at,)) for at, values in enumerate(scores)]
+        baseline = entry(None, [0.1] * 50, head="majority")
+        found = rank(entries, baseline, np.empty(5000), folds, task="classification", metric="accuracy")
+        alarms += any(one.verdict == "worse" for one in found.standings)
+        best = scores[scores.mean(axis=1).argmax()]
+        to_it = holm([compare_folds(one, best, **sizes).p_value for one in scores if one is not best])
+        of_a_best_taken_as_given += min(to_it) < 0.05
+    assert alarms <= 0.08 * 150 < of_a_best_taken_as_given
+
+
+def test_among_ten_equals_on_one_fold_a_false_alarm_is_as_rare_as_promised(monkeypatch):
+    monkeypatch.setattr("featx.evaluation.ranking._N_DRAWS", 10)
+    monkeypatch.setattr("featx.evaluation.ranking._N_SWAPS", (1000, 100_000))
+    random = np.random.default_rng(0)
+    y = np.arange(100) % 2
+    fold = Fold(np.arange(100, 110), np.arange(100), [])
+    alarms = 0
+    for _ in range(60):
+        baseline, *entries = of_one_fold([1 - y, *np.where(random.random((10, 100)) < 0.3, 1 - y, y)], y)
+        found = rank(entries, baseline, y, [fold], task="classification", metric="accuracy")
+        alarms += any(one.verdict == "worse" for one in found.standings)
+    assert alarms <= 0.1 * 60
