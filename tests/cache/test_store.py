@@ -222,9 +222,9 @@ def test_a_folder_of_another_extractor_is_refused_for_reading_and_writing(
 ):
     late = open_store(tmp_path, identity={"name": "late"})
     open_store(tmp_path).publish(make_keys(1), make_vectors(1))
-    with pytest.raises(CacheError, match="belongs to another extractor"):
+    with pytest.raises(CacheError, match=r"belongs to another extractor: its spec\.json"):
         open_store(tmp_path, identity={"name": "other"})
-    with pytest.raises(CacheError, match="belongs to another extractor"):
+    with pytest.raises(CacheError, match=r"belongs to another extractor: its spec\.json"):
         late.publish(make_keys(1), make_vectors(1))
     assert len(shards(tmp_path)) == 1
 
