@@ -88,6 +88,8 @@ def check_run_folder(folder: str | os.PathLike[str] | None) -> None:
     except UsageError as error:
         if "newer featx" in str(error):
             raise
+        if _RESULTS in found and set(found) <= {_RESULTS, *_OF_A_RUN}:
+            return  # a run that was damaged: nothing else is there to lose
         raise UsageError(
             f"'{path}' holds {found[0]!r} and no run of featx. Name a new or an empty folder."
         ) from error
@@ -159,7 +161,9 @@ def read_run(folder: str | os.PathLike[str]) -> dict[str, Any]:
     except OSError as error:
         raise UsageError(f"cannot read the run '{path}': {error.strerror}. {_NEXT}") from error
     except (ValueError, RecursionError) as error:
-        raise UsageError(f"'{path}' is not JSON, so no run of featx: {error}. {_NEXT}") from error
+        raise UsageError(
+            f"'{path}' is not JSON, so damaged or no run of featx: {error}. Make the run again, in the same folder."
+        ) from error
     number = results.get("schema") if isinstance(results, dict) else None
     if type(number) is not int or results.get("kind") not in _KINDS:
         raise UsageError(f"'{path}' is no run of featx: it lacks a schema and a kind. {_NEXT}")

@@ -50,6 +50,15 @@ def test_a_folder_with_something_else_is_left_as_it_is(tmp_path):
     assert (tmp_path / "results.csv").read_text() == "the user's own"
 
 
+def test_a_run_that_was_cut_short_may_be_written_again_where_nothing_else_is_lost(tmp_path):
+    write_run(tmp_path, results=RESULTS, tables={"results": (["a"], [[1]])})
+    (tmp_path / "results.json").write_text("{")
+    check_run_folder(tmp_path)
+    (tmp_path / "notes.txt").write_text("the user's own")
+    with pytest.raises(UsageError, match="no run of featx"):
+        check_run_folder(tmp_path)
+
+
 def test_the_json_is_strict_and_holds_plain_values_only(tmp_path):
     values = {
         "mean": np.float32(0.5),
@@ -108,8 +117,8 @@ def test_a_run_that_cannot_be_written_leaves_the_old_one_as_it_was(tmp_path):
     ("content", "message"),
     [
         (None, "cannot read the run '.*results.json': No such file or directory. Name a folder that"),
-        ("{", "is not JSON, so no run of featx"),
-        ("[" * 100_000, "is not JSON, so no run of featx"),
+        ("{", "is not JSON, so damaged or no run of featx"),
+        ("[" * 100_000, "is not JSON, so damaged or no run of featx"),
         ("[]", "is no run of featx: it lacks a schema and a kind"),
         ('{"schema": 1, "kind": "novel"}', "is no run of featx"),
         ('{"schema": true, "kind": "compare"}', "is no run of featx"),

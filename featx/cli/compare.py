@@ -149,6 +149,8 @@ def _text(results: dict[str, Any], page: Path | None) -> str:
         else f"estimated by {protocol['cv']}-fold nested cross-validation"
         + (f", {protocol['repeats']} times" if protocol["repeats"] > 1 else "")
     )
+    if protocol["n_components"] is not None:
+        how += f", each extractor reduced to {protocol['n_components']} components where it has more features"
     rows: list[list[Any]] = [
         [
             one["label"] or "-",

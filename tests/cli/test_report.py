@@ -23,6 +23,14 @@ def test_report_writes_a_page_into_the_run_and_says_where(run, command, text, tm
     assert shown.err == ""
 
 
+def test_pictures_that_are_gone_are_told(run, text, photos, tmp_path):
+    (tmp_path / photos).rename(tmp_path / "elsewhere")
+    shown = text("report", run)
+    assert shown.out == f"wrote {run}/report.html\n"
+    assert " pictures are no longer below '" in shown.err
+    assert shown.err.count("\n") == 1
+
+
 def test_the_page_names_the_command_that_made_the_run(run, command, tmp_path):
     command("report", run)
     line = json.loads((tmp_path / run / "results.json").read_text())["command"]
