@@ -96,7 +96,7 @@ def data(tmp_path):
 def model(featx, data):
     shown = featx("fit", data, "-x", "pixels:size=2", "--cv", "2", "--jobs", "1", "--out", "m.featx")
     # One line for every class, and nothing that a class has forged.
-    assert len(shown.out.splitlines()) == 13
+    assert len(shown.out.splitlines()) == 17
     assert not any(line.startswith("featx: error") for line in shown.out.splitlines())
     return "m.featx"
 
