@@ -2,7 +2,9 @@ import csv
 import json
 
 import numpy as np
+import pandas as pd
 import pytest
+from PIL import Image
 from sklearn.linear_model import LogisticRegression
 
 from featx.errors import UsageError
@@ -205,3 +207,25 @@ def test_all_contenders_are_extracted_in_one_pass(counted):
 def test_names_of_one_extractor_are_told_to_be_the_same():
     with pytest.raises(UsageError, match="are the same: every vector is equal"):
         few_shot(pictures(), [GREY, f"descriptor/{GREY}"], **SMALL)
+
+
+def test_where_a_split_leaves_no_rows_for_a_curve_the_episodes_stand(tmp_path):
+    random = np.random.default_rng(0)
+    rows = []
+    for number in range(36):
+        path = tmp_path / f"{number}.png"
+        Image.fromarray(random.integers(0, 255, (8, 8, 3), np.uint8)).save(path)
+        split = "train" if number < 18 else "test"
+        rows.append({"path": str(path), "label": "abc"[number % 3], "split": split, "group": str(number % 9)})
+    found = few_shot(
+        pd.DataFrame(rows),
+        "pixels:size=1",
+        ways=3,
+        shots=1,
+        queries=1,
+        episodes=10,
+        labels_per_class=[1, None],
+    )
+    assert found.results["learning_curve"] == []
+    assert any(note.startswith("no learning curve: ") for note in found.results["notes"])
+    assert found.results["results"][0]["episodes"] == 10

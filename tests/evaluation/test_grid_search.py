@@ -169,6 +169,19 @@ def test_scores_that_are_no_numbers_count_as_none():
     assert answer.scores is None
 
 
+class WithoutNumbers(LogisticRegression):
+    def predict_proba(self, X):
+        return np.full((len(X), len(self.classes_)), np.nan)
+
+
+def test_probabilities_that_are_no_numbers_count_as_none():
+    X, y = noisy_classes(30)
+    head = Head("mine", WithoutNumbers(), {}, "classification")
+    fold = make_folds(y, task="classification", cv=2, groups=None, search=False, random_state=0)[0]
+    (answer,) = fit_and_predict(X, y, [head], [fold], [Choice({}, None, {}, [])], n_jobs=None)
+    assert (answer.scores, answer.are_probabilities) == (None, False)
+
+
 def test_regression_has_no_class_scores():
     X, _ = noisy_classes()
     head = load_head("ridge_regression")
