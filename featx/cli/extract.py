@@ -96,7 +96,7 @@ def extract(
     if values["bottleneck"]:
         lines.append(
             f"{values['images_per_second']:.0f} images/s; {values['bottleneck']} was the busiest stage "
-            f"({values['stages'][values['bottleneck']]['share']:.0%} of the work)"
+            f"(busy {values['stages'][values['bottleneck']]['share']:.0%} of the time)"
         )
     if export is not None:
         from featx.features import write_features
@@ -108,12 +108,11 @@ def extract(
 
 def run_values(done: "Run") -> dict[str, Any]:
     """Return what a run did as JSON values."""
-    busy = sum(done.stages.values()) or 1.0
     common = {
         "seconds": done.seconds,
         "bottleneck": done.bottleneck,
         "stages": {
-            name: {"seconds": seconds, "share": seconds / busy} for name, seconds in done.stages.items()
+            name: {"seconds": done.stages[name], "share": share} for name, share in done.shares.items()
         },
     }
     return {

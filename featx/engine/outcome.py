@@ -124,10 +124,15 @@ class Run:
         return parts[0] if len(parts) == 1 else np.hstack(parts)
 
     @property
-    def bottleneck(self) -> str | None:
-        """The stage that was busy for the largest share of the extracting time, or None where nothing ran."""
-        if not self.computed.any():
-            return None
+    def shares(self) -> dict[str, float]:
+        """The share of the extracting time that each stage's threads were busy, in the mean; all 0 where nothing ran."""
         # These stages share as many threads as there are workers; forward and write have one each.
         threads = dict.fromkeys(("read", "digest", "decode"), self.workers)
-        return max(self.stages, key=lambda stage: self.stages[stage] / threads.get(stage, 1))
+        seconds = self.extracting_seconds or np.inf
+        return {stage: busy / (threads.get(stage, 1) * seconds) for stage, busy in self.stages.items()}
+
+    @property
+    def bottleneck(self) -> str | None:
+        """The stage that was busy for the largest share of the extracting time, or None where nothing ran."""
+        shares = self.shares
+        return max(shares, key=lambda stage: shares[stage]) if self.computed.any() else None

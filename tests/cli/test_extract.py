@@ -110,8 +110,8 @@ def test_export_is_refused_for_several_extractors_before_any_work(text, photos, 
 def test_a_person_reads_counts_and_rate(text, photos):
     shown = text("extract", photos, "-x", "pixels")
     assert "pixels: 20 samples, 0 cached, 20 extracted, 0 failed, 768 features each" in shown.out
-    share = re.search(r"\n\d+ images/s; \w+ was the busiest stage \((\d+)% of the work\)\n", shown.out)
-    assert 20 <= int(share[1]) <= 100  # of five stages
+    share = re.search(r"\n\d+ images/s; \w+ was the busiest stage \(busy (\d+)% of the time\)\n", shown.out)
+    assert 0 <= int(share[1]) <= 100
 
 
 def test_a_person_reads_what_a_dry_run_counted(text, photos):

@@ -1,6 +1,7 @@
 import itertools
 import shutil
 import time
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -76,6 +77,15 @@ def test_each_extractor_has_its_own_account_and_a_sample_counts_as_extracted_whe
 
     assert counts(done) == ((2, 4, 1), [(6, 0, 1), (2, 4, 1)])
     assert done.bottleneck in done.stages
+
+
+def test_shares_are_busy_time_by_thread_and_the_busiest_is_the_bottleneck(fill, pictures):
+    busy = {"read": 2.0, "digest": 1.0, "decode": 8.0, "forward": 6.0, "write": 3.0}
+    done = replace(fill(pictures(2), COLOUR), stages=busy, workers=4, extracting_seconds=10.0)
+    assert done.shares == pytest.approx(
+        {"read": 0.05, "digest": 0.025, "decode": 0.2, "forward": 0.6, "write": 0.3}
+    )
+    assert done.bottleneck == "forward"
 
 
 def test_one_extractor_under_two_names_runs_once(fill, pictures, counts):
