@@ -125,7 +125,7 @@ class Run:
 
     @property
     def shares(self) -> dict[str, float]:
-        """The share of the extracting time that each stage's threads were busy, in the mean; all 0 where nothing ran."""
+        """The share of the extracting time that each stage's threads were busy; all 0 where nothing ran."""
         # These stages share as many threads as there are workers; forward and write have one each.
         threads = dict.fromkeys(("read", "digest", "decode"), self.workers)
         seconds = self.extracting_seconds or np.inf
