@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 __all__ = ["Screen", "columns", "counted", "printable", "shortened", "size_text"]
 
 _LINE_SECONDS = 10.0
-_UNITS = {"extracting": "images", "fitting": "fits"}
+_UNITS = {"extracting": "images", "fitting": "fits", "downloading": "MiB"}
 _NAMED = 5
 _WORD_LENGTH = 200
 

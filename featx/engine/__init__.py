@@ -3,8 +3,9 @@
 from featx.engine.estimate import Estimate, estimate
 from featx.engine.identify import identify, read_extractors
 from featx.engine.listing import describe
-from featx.engine.outcome import Failure, Outcome, Progress, Run
+from featx.engine.outcome import Failure, Outcome, Run
 from featx.engine.plan import OpenCache
+from featx.engine.progress import Progress
 from featx.engine.run import look_up, run
 from featx.engine.settings import OnError, Settings, SettingsKeywords
 

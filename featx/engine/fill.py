@@ -12,8 +12,8 @@ import numpy as np
 from featx.cache import FAILED, MISSING, Hints
 from featx.engine.forward import ForwardThread
 from featx.engine.identify import load, package_versions
-from featx.engine.outcome import Progress
 from featx.engine.plan import Keys, Task, missing_rows
+from featx.engine.progress import Progress
 from featx.engine.runtime import TorchRuntime, choose_device, default_batch_size
 from featx.engine.settings import Settings
 from featx.engine.stages import STAGES, Prepared, StageClock, Station, prepare_rows

@@ -5,11 +5,13 @@ import hashlib
 import importlib.metadata
 import json
 import time
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from featx.cache import Hints, fingerprint_of
+from featx.engine.progress import Progress
 from featx.engine.runtime import choose_device, choose_precision, machine_facts
 from featx.errors import UsageError
 from featx.extractors import registry
@@ -24,6 +26,9 @@ __all__ = ["identify", "load", "package_versions", "read_extractors", "rules"]
 
 _RACY_SECONDS = 2.0
 _EXPECTED = "a text such as 'resnet50' or 'resnet50+hog', a list of these, or a ModuleExtractor"
+
+_GONE = [-1]
+"""What stands for the stat of a file that is not there: like no file remembered."""
 
 _PACKAGES = ("featx", "torch", "torchvision", "timm", "scikit-image", "Pillow")
 
@@ -79,7 +84,12 @@ def read_extractors(extractors: Any, **keys: Any) -> "tuple[Request | ModuleExtr
 
 
 def identify(
-    asked: "Request | ModuleExtractor", *, device: str, precision: str, hints: Hints
+    asked: "Request | ModuleExtractor",
+    *,
+    device: str,
+    precision: str,
+    hints: Hints,
+    progress: Callable[[Progress], None] | None = None,
 ) -> ExtractorSpec:
     """Return the full identity of one extractor.
 
@@ -91,6 +101,8 @@ def identify(
         As the user gave them, ``auto`` included.
     hints : Hints
         Where identities of unchanged weights under unchanged packages are remembered.
+    progress : callable, optional
+        Called with a `Progress` while weights are downloaded.
 
     Returns
     -------
@@ -119,6 +131,8 @@ def identify(
     chosen: Precision = "float32"
     if getattr(source, "on_device", True):
         chosen = choose_precision(precision, device=choose_device(device))
+    if path is not None and before == _GONE and hasattr(source, "fetch"):
+        source.fetch(asked, progress=_in_mebibytes(progress))
     resolved = source.resolve(asked, precision=chosen)
     # A file that was replaced while it was digested, or so young that it may be, is digested again next time.
     settled = before is None or (len(before) > 1 and looked_at - max(before[2:]) / 1e9 >= _RACY_SECONDS)
@@ -134,6 +148,12 @@ def identify(
 def load(asked: "Request | ModuleExtractor", spec: ExtractorSpec) -> "Backbone | DescriptorExtractor":
     """Build the extractor behind an identity."""
     return registry.load(asked, spec) if isinstance(asked, Request) else asked.load(spec)
+
+
+def _in_mebibytes(progress: Callable[[Progress], None] | None) -> Callable[[int, int], None] | None:
+    if progress is None:
+        return None
+    return lambda done, total: progress(Progress(done >> 20, total >> 20, 0, work="downloading"))
 
 
 def _remembered(hint: dict[str, Any] | None) -> ExtractorSpec | None:
@@ -169,7 +189,7 @@ def _stat(path: str | None) -> list[int] | None:
     try:
         stat = Path(path).stat() if path is not None else None
     except (OSError, ValueError):  # which is what a name with a NUL in it gives
-        return [-1]  # a file that is gone is like no file remembered
+        return _GONE
     return None if stat is None else [stat.st_ino, stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns]
 
 

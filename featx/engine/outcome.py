@@ -1,14 +1,13 @@
 """What a run found and did, as records; the work itself is in `run.py`."""
 
 from dataclasses import dataclass
-from typing import Literal
 
 import numpy as np
 
 from featx.engine.plan import Keys, Task
 from featx.samples import SampleTable
 
-__all__ = ["Failure", "Outcome", "Progress", "Run"]
+__all__ = ["Failure", "Outcome", "Run"]
 
 
 @dataclass(frozen=True)
@@ -18,22 +17,6 @@ class Failure:
     row: int
     id: str
     reason: str
-
-
-@dataclass(frozen=True)
-class Progress:
-    """How far a run is: in samples, or in fits where heads are searched.
-
-    Attributes
-    ----------
-    done, total, failed : int
-    work : {"extracting", "fitting"}
-    """
-
-    done: int
-    total: int
-    failed: int
-    work: Literal["extracting", "fitting"] = "extracting"
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,7 @@
 
 import os
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -11,6 +11,7 @@ import numpy as np
 
 from featx.cache import MISSING, Hints, Store, extractor_directory
 from featx.engine.identify import identify
+from featx.engine.progress import Progress
 from featx.extractors.spec import ExtractorSpec, Request
 from featx.samples import SampleTable, decoder_versions
 
@@ -94,7 +95,12 @@ class Keys:
 
 
 def open_tasks(
-    asked: "Sequence[Request | ModuleExtractor]", opened: OpenCache, *, device: str, precision: str
+    asked: "Sequence[Request | ModuleExtractor]",
+    opened: OpenCache,
+    *,
+    device: str,
+    precision: str,
+    progress: Callable[[Progress], None] | None = None,
 ) -> list[Task]:
     """Identify extractors and open where their vectors are.
 
@@ -105,13 +111,18 @@ def open_tasks(
     opened : OpenCache
     device, precision : str
         As the user gave them, ``auto`` included.
+    progress : callable, optional
+        As for `identify`.
 
     Returns
     -------
     list of Task
         In the order asked.
     """
-    specs = [identify(one, device=device, precision=precision, hints=opened.hints) for one in asked]
+    specs = [
+        identify(one, device=device, precision=precision, hints=opened.hints, progress=progress)
+        for one in asked
+    ]
     return [Task(one, spec, opened.store(spec)) for one, spec in zip(asked, specs, strict=True)]
 
 

@@ -11,8 +11,9 @@ import numpy as np
 
 from featx.cache import FAILED, MISSING, turn
 from featx.engine.fill import Work, digest, fill
-from featx.engine.outcome import Failure, Outcome, Progress, Run
+from featx.engine.outcome import Failure, Outcome, Run
 from featx.engine.plan import Keys, OpenCache, Task, known_keys, missing_rows, open_tasks
+from featx.engine.progress import Progress
 from featx.engine.settings import Settings
 from featx.errors import DecodeError, ExtractionError
 from featx.extractors.spec import Request
@@ -68,7 +69,9 @@ def run(
     started = time.monotonic()
     opened = cache if isinstance(cache, OpenCache) else OpenCache(cache)
     with opened.hints as hints, ExitStack() as turns:
-        tasks = open_tasks(asked, opened, device=settings.device, precision=settings.precision)
+        tasks = open_tasks(
+            asked, opened, device=settings.device, precision=settings.precision, progress=progress
+        )
         keys = known_keys(table, hints)
         work = Work(np.zeros(len(table), bool))
         if len(missing_rows(keys, tasks)):

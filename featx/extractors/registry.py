@@ -48,6 +48,12 @@ class Source(Protocol):
     def weights_path(self, request: Request) -> Path | None:
         """Return the file the weights are in, or None; its stat tells when an identity must be found anew."""
 
+    def fetch(self, request: Request, *, progress: Callable[[int, int], None] | None) -> None:
+        """Bring to this machine what `weights_path` names and is not there; a source that is given all may lack this.
+
+        `progress` is called with the bytes that have come, and those there will be (0 where unknown).
+        """
+
     def resolve(self, request: Request, *, precision: Precision) -> ExtractorSpec:
         """Find the full identity of what the request names."""
 

@@ -2,8 +2,7 @@
 
 import logging
 import re
-import urllib.error
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,6 +13,7 @@ from torch import Tensor, nn
 
 from featx.errors import UsageError, WeightsError
 from featx.extractors.backbone import Backbone, BackboneOptions, backbone_spec
+from featx.extractors.download import download
 from featx.extractors.layers import Layer, plan_layers, tap
 from featx.extractors.preprocessing import Preprocessing
 from featx.extractors.spec import ExtractorSpec, Precision, Request, path_of
@@ -72,6 +72,18 @@ class TorchvisionSource:
         """Return the file that the request's weights are, or would be, in; None for random weights."""
         weights = _choose_weights(request.name, BackboneOptions.from_request(request))
         return weights if isinstance(weights, Path) or weights is None else _download_path(weights)
+
+    def fetch(self, request: Request, *, progress: Callable[[int, int], None] | None) -> None:
+        """Download named weights that are not on this machine yet, once the rest of the request is known to be sound.
+
+        Raises
+        ------
+        UsageError
+            As `resolve` does.
+        WeightsError
+            If they cannot be fetched.
+        """
+        _resolve(request, progress)
 
     def resolve(self, request: Request, *, precision: Precision) -> ExtractorSpec:
         """Find the full identity; downloads named weights that are not on this machine yet, builds no backbone.
@@ -132,7 +144,7 @@ class _Plan:
     layers: tuple[Layer, ...]
 
 
-def _resolve(request: Request) -> _Plan:
+def _resolve(request: Request, progress: Callable[[int, int], None] | None = None) -> _Plan:
     options = BackboneOptions.from_request(request)
     weights = _choose_weights(request.name, options)
     if options.preset is not None:
@@ -145,7 +157,7 @@ def _resolve(request: Request) -> _Plan:
     if options.size is not None:
         preprocessing = preprocessing.with_size(options.size)
     layers = _plan(request.text, _build_on_meta(request.name, preprocessing), options, preprocessing)
-    path = weights if isinstance(weights, Path) or weights is None else _fetch(weights)
+    path = weights if isinstance(weights, Path) or weights is None else _fetch(weights, progress)
     return _Plan(options, path, preprocessing, layers)
 
 
@@ -256,18 +268,17 @@ def _download_path(member: Any) -> Path:
     return Path(torch.hub.get_dir()) / "checkpoints" / Path(urlparse(member.url).path).name
 
 
-def _fetch(member: Any) -> Path:
+def _fetch(member: Any, progress: Callable[[int, int], None] | None) -> Path:
     path = _download_path(member)
     if path.exists():
         return path
-    expected = re.search(r"-([0-9a-f]{8,})\.", path.name)
     _log.warning("downloading %s to %s", member.url, path)
+    promised = re.search(
+        r"-([0-9a-f]{8,})\.", path.name
+    )  # torchvision names files by the beginning of their digest
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        torch.hub.download_url_to_file(
-            member.url, str(path), expected[1] if expected else None, progress=False
-        )
-    except (urllib.error.URLError, OSError, RuntimeError) as error:
+        download(member.url, path, sha256=promised[1] if promised else "", progress=progress)
+    except WeightsError as error:
         raise WeightsError(
             f"weights {member} are not on this machine and could not be downloaded from {member.url} ({error}). "
             f"Put the file at '{path}', or name one with weights=PATH."

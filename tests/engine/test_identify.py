@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from featx.cache import Hints
-from featx.engine import identify, read_extractors
+from featx.engine import Progress, identify, read_extractors
 from featx.engine.identify import package_versions, rules
 from featx.errors import UsageError
 from featx.extractors import registry
@@ -217,6 +217,31 @@ def test_an_identity_that_came_with_a_download_is_not_remembered_without_its_fil
     assert found() == "published anew"
     monkeypatch.setattr(registry, "find_source", None)  # from here on it is remembered
     assert found() == "published anew"
+
+
+def test_weights_that_are_not_there_are_fetched_once_and_told_in_mebibytes(tmp_path, monkeypatch):
+    file, fetched, told = tmp_path / "weights.pth", [], []
+
+    class Zoo:
+        """Knows where its weights will be, and brings them there, as torchvision's source does."""
+
+        def weights_path(self, request):
+            return file
+
+        def fetch(self, request, *, progress):
+            fetched.append(request.name)
+            progress(3 << 20, 12 << 20)
+            file.touch()
+
+        def resolve(self, request, *, precision):
+            return registry.load_source("descriptor").resolve(request, precision=precision)
+
+    monkeypatch.setattr(registry, "find_source", lambda asked: Zoo())
+    for text in ("hog", "hog:cell=32"):
+        [asked] = read_extractors(text)
+        identify(asked, device="cpu", precision="float32", hints=Hints(None), progress=told.append)
+    assert fetched == ["hog"]
+    assert told == [Progress(3, 12, 0, work="downloading")]
 
 
 def test_a_descriptor_is_float32_on_the_cpu_whatever_is_asked():

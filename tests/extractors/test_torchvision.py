@@ -62,8 +62,9 @@ def saved(tmp_path):
 
 
 @pytest.fixture
-def hub(tmp_path):
-    """Give torch another folder for downloads, an empty one."""
+def hub(tmp_path, monkeypatch):
+    """Give torch another folder for downloads, an empty one, and no pause before another attempt."""
+    monkeypatch.setattr("featx.extractors.download._PAUSE_SECONDS", 0.0)
     before = torch.hub.get_dir()
     torch.hub.set_dir(tmp_path / "hub")
     yield tmp_path / "hub/checkpoints"
@@ -307,9 +308,21 @@ def test_named_weights_are_downloaded_once_and_said(saved, served, hub, caplog):
     assert [file.name for file in hub.iterdir()] == [f"small-{digest[:8]}.pth"]
 
 
+def test_weights_are_fetched_only_for_a_request_that_is_otherwise_sound(saved, served, hub):
+    content = saved().read_bytes()
+    served("small.pth", content)
+    told = []
+    with pytest.raises(UsageError, match="layer"):
+        source.fetch(parse(f"{SMALL}:layer=nowhere")[0], progress=lambda *one: told.append(one))
+    assert not told
+    source.fetch(parse(SMALL)[0], progress=lambda *one: told.append(one))
+    assert told[-1] == (len(content), len(content))
+    assert (hub / "small.pth").read_bytes() == content
+
+
 def test_a_download_of_other_content_than_promised_is_not_kept(saved, served, hub):
     served("small-0123abcd.pth", saved().read_bytes())
-    with pytest.raises(WeightsError, match=r"invalid hash value"):
+    with pytest.raises(WeightsError, match=r"expected a SHA-256 that begins 0123abcd, got"):
         resolve(SMALL)
     assert not list(hub.iterdir())
 
