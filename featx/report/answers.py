@@ -4,7 +4,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from featx.report.leaderboard import baseline_name, few_shot_boards, is_real, who
-from featx.report.wording import counted, interval_text, metric_name, score_text, short, signed
+from featx.report.wording import interval_text, metric_name, score_text, short, signed
+from featx.wording import counted
 
 __all__ = ["answer_of_comparison", "answer_of_few_shot"]
 

@@ -13,6 +13,7 @@ from featx.report.wording import (
     shown_value,
     signed,
 )
+from featx.wording import contender_name
 
 __all__ = ["baseline_name", "comparison_board", "few_shot_boards", "fusion_gains", "is_real", "who"]
 
@@ -34,9 +35,9 @@ def is_real(gain: Mapping[str, Any]) -> bool:
 
 
 def who(one: Mapping[str, Any]) -> str:
-    """Return what to call a contender in a sentence."""
-    fusion = f" ({one['fusion']} fusion)" if one.get("fusion") == "late" else ""
-    return f"{short(one['label'])}{fusion} with {short(one['head'])}" if one["label"] else one["head"]
+    """Return what to call a contender in a sentence, its names shortened."""
+    shown = {name: None if one[name] is None else short(one[name]) for name in ("label", "head")}
+    return contender_name({**one, **shown})
 
 
 def comparison_board(results: Mapping[str, Any]) -> dict[str, Any]:

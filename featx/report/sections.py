@@ -1,11 +1,12 @@
 """What the page shows of the best contender and of the run, section by section; it reads no file."""
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 from featx.report.charts import curves, style_of
 from featx.report.leaderboard import who
+from featx.wording import contender_notes
 
 __all__ = [
     "confusion",
@@ -160,15 +161,11 @@ def pictures(inspection: Mapping[str, Any]) -> list[int]:
 
 def notes(results: Mapping[str, Any]) -> list[str]:
     """Return every note once: the run's, those of the inspection, and those of contenders with whom they are about."""
-    about: dict[str, list[str]] = {}
-    for one in results["results"]:
-        for note in one.get("notes", ()):
-            about.setdefault(note, []).append(who(one))
     inspection = results.get("inspection") or {}
     return [
         *results["notes"],
         *inspection.get("notes", ()),
-        *(f"{', '.join(_shortened(names))}: {note}" for note, names in about.items()),
+        *contender_notes(results, name=who),
     ]
 
 
@@ -205,7 +202,3 @@ def _plain(value: Any) -> str:
     if isinstance(value, bool) or value is None:
         return {True: "yes", False: "no", None: "none"}[value]
     return ", ".join(map(str, value)) if isinstance(value, list) else str(value)
-
-
-def _shortened(names: Sequence[str]) -> Iterable[str]:
-    return names if len(names) <= 4 else [*names[:3], f"{len(names) - 3} more"]

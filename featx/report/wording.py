@@ -4,7 +4,6 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 __all__ = [
-    "counted",
     "interval_text",
     "metric_name",
     "score_text",
@@ -81,17 +80,6 @@ def interval_text(metric: str, scores: Mapping[str, Any]) -> str:
         f"{score_text(metric, scores['mean'], digits=digits)}"
         f" ({score_text(metric, low, digits=digits)} to {score_text(metric, high, digits=digits)})"
     )
-
-
-def counted(number: int, noun: str, plural: str | None = None) -> str:
-    """Return a number and what there is of it.
-
-    Examples
-    --------
-    >>> counted(1, "sample"), counted(1200, "class", "classes")
-    ('1 sample', '1,200 classes')
-    """
-    return f"{number:,} {noun if number == 1 else plural or noun + 's'}"
 
 
 def short(name: str, *, most: int = 48) -> str:
