@@ -3,7 +3,7 @@
 import logging
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlparse
@@ -27,7 +27,7 @@ from featx.extractors.weights import (
     seeded,
 )
 
-__all__ = ["TorchvisionSource"]
+__all__ = ["Plan", "TorchvisionSource", "count_channels"]
 
 _log = logging.getLogger(__name__)
 
@@ -63,10 +63,8 @@ class TorchvisionSource:
         }
 
     def count_features(self, name: str) -> int:
-        """Return how many channels enter the classifier, which its first parameter tells without a forward pass."""
-        module = _build_on_meta(name, _preprocessing(_members(name)[0]))
-        first = next(module.get_submodule(_classifier(module)).parameters())
-        return first.shape[:2][-1]  # (features,) of a norm; (outputs, features, ...) of a layer
+        """Return how many channels enter the classifier."""
+        return count_channels(name, _preprocessing(_members(name)[0]))
 
     def weights_path(self, request: Request) -> Path | None:
         """Return the file that the request's weights are, or would be, in; None for random weights."""
@@ -95,21 +93,7 @@ class TorchvisionSource:
         WeightsError
             If weights cannot be read or fetched.
         """
-        plan = _resolve(request)
-        if plan.path is None:
-            _log.warning("%s: weights=none, so the backbone is RANDOM (seed 0), not pretrained", request.name)
-            weights = digest_tensors(_random(request.name, plan.preprocessing).state_dict())
-        else:
-            weights = digest_file(plan.path)
-        return backbone_spec(
-            request,
-            source=self.name,
-            weights=weights,
-            layers=plan.layers,
-            preprocessing=plan.preprocessing,
-            pixels=plan.options.pixels,
-            precision=precision,
-        )
+        return _resolve(request).identify(self.name, precision)
 
     def load(self, request: Request, spec: ExtractorSpec) -> Backbone:
         """Build the backbone that `spec` identifies.
@@ -119,32 +103,93 @@ class TorchvisionSource:
         WeightsError
             If the weights do not fit the architecture, or are no longer the ones that were identified.
         """
-        plan = _resolve(request)
-        if plan.path is None:
-            module = _random(request.name, plan.preprocessing)
-            require_random(module, spec.weights, name=request.text)
-        else:
-            module = _build_on_meta(request.name, plan.preprocessing)
-            _fill(module, read_tensors(plan.path, spec.weights), str(plan.path), request.name)
-        network = tap(module, plan.layers)
-        lacking = [name for name, tensor in network.named_parameters() if tensor.is_meta]
-        if lacking:
-            raise WeightsError(
-                f"layer {', '.join(layer.name for layer in plan.layers)} needs {lacking[0].removeprefix('body.')}, "
-                f"which '{plan.path}' lacks or has for another number of classes. Name an earlier layer."
-            )
-        return Backbone(network, spec, plan.preprocessing)
+        return _resolve(request).load(spec)
 
 
 @dataclass(frozen=True)
-class _Plan:
-    options: BackboneOptions
+class Plan:
+    """One of torchvision's architectures as it will be run: with these weights, preprocessing and layers.
+
+    Attributes
+    ----------
+    request : Request
+    architecture : str
+        torchvision's name.
+    path : Path or None
+        The weights; None for random ones.
+    preprocessing : Preprocessing
+    options : BackboneOptions
+    layers : tuple of Layer
+    """
+
+    request: Request
+    architecture: str
     path: Path | None
     preprocessing: Preprocessing
+    options: BackboneOptions
     layers: tuple[Layer, ...]
 
+    @classmethod
+    def of(
+        cls, request: Request, options: BackboneOptions, *, architecture: str, preprocessing: Preprocessing
+    ) -> "Plan":
+        """Plan the layers at the size asked for; the weights are named later, and may have to be fetched.
 
-def _resolve(request: Request, progress: Callable[[int, int], None] | None = None) -> _Plan:
+        Raises
+        ------
+        UsageError
+            For a layer, pool or size that the architecture has not.
+        """
+        if options.size is not None:
+            preprocessing = preprocessing.with_size(options.size)
+        layers = _layers(request.text, _build_on_meta(architecture, preprocessing), options, preprocessing)
+        return cls(request, architecture, None, preprocessing, options, layers)
+
+    def identify(self, source: str, precision: Precision) -> ExtractorSpec:
+        """Return the identity; builds nothing but random weights."""
+        if self.path is None:
+            _log.warning(
+                "%s: weights=none, so the backbone is RANDOM (seed 0), not pretrained", self.request.name
+            )
+            weights = digest_tensors(_random(self.architecture, self.preprocessing).state_dict())
+        else:
+            weights = digest_file(self.path)
+        return backbone_spec(
+            self.request,
+            source=source,
+            weights=weights,
+            layers=self.layers,
+            preprocessing=self.preprocessing,
+            pixels=self.options.pixels,
+            precision=precision,
+        )
+
+    def load(self, spec: ExtractorSpec) -> Backbone:
+        """Build the backbone that `identify` identified; see `TorchvisionSource.load`."""
+        if self.path is None:
+            module = _random(self.architecture, self.preprocessing)
+            require_random(module, spec.weights, name=self.request.text)
+        else:
+            module = _build_on_meta(self.architecture, self.preprocessing)
+            _fill(module, read_tensors(self.path, spec.weights), str(self.path), self.request.name)
+        network = tap(module, self.layers)
+        lacking = [name for name, tensor in network.named_parameters() if tensor.is_meta]
+        if lacking:
+            raise WeightsError(
+                f"layer {', '.join(layer.name for layer in self.layers)} needs {lacking[0].removeprefix('body.')}, "
+                f"which '{self.path}' lacks or has for another number of classes. Name an earlier layer."
+            )
+        return Backbone(network, spec, self.preprocessing)
+
+
+def count_channels(architecture: str, preprocessing: Preprocessing) -> int:
+    """Return how many channels enter the classifier, which its first parameter tells without a forward pass."""
+    module = _build_on_meta(architecture, preprocessing)
+    first = next(module.get_submodule(_classifier(module)).parameters())
+    return first.shape[:2][-1]  # (features,) of a norm; (outputs, features, ...) of a layer
+
+
+def _resolve(request: Request, progress: Callable[[int, int], None] | None = None) -> Plan:
     options = BackboneOptions.from_request(request)
     weights = _choose_weights(request.name, options)
     if options.preset is not None:
@@ -153,12 +198,9 @@ def _resolve(request: Request, progress: Callable[[int, int], None] | None = Non
         member = _members(request.name)[0]
     else:
         member = weights
-    preprocessing = _preprocessing(member)
-    if options.size is not None:
-        preprocessing = preprocessing.with_size(options.size)
-    layers = _plan(request.text, _build_on_meta(request.name, preprocessing), options, preprocessing)
+    plan = Plan.of(request, options, architecture=request.name, preprocessing=_preprocessing(member))
     path = weights if isinstance(weights, Path) or weights is None else _fetch(weights, progress)
-    return _Plan(options, path, preprocessing, layers)
+    return replace(plan, path=path)
 
 
 def _members(name: str) -> list[Any]:
@@ -199,7 +241,7 @@ def _preprocessing(member: Any) -> Preprocessing:
     )
 
 
-def _plan(
+def _layers(
     text: str, module: nn.Module, options: BackboneOptions, preprocessing: Preprocessing
 ) -> tuple[Layer, ...]:
     from torchvision.models import VisionTransformer
