@@ -1,8 +1,9 @@
 """From labelled samples to few-shot accuracies and learning curves: extract once, draw once, score every contender."""
 
 import os
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from itertools import combinations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Unpack
 
@@ -16,7 +17,8 @@ from featx.evaluation.few_shot.episodes import Episodes, draw_episodes
 from featx.evaluation.few_shot.learning_curve import check_sizes, held_out_fold, learning_curve
 from featx.evaluation.folds import inseparable_rows
 from featx.evaluation.heads import Head, load_head
-from featx.evaluation.intervals import difference_interval, mean_interval
+from featx.evaluation.intervals import mean_interval
+from featx.evaluation.significance import Difference, compare_episodes, corrected, verdict_of
 from featx.features import Features, extract
 from featx.samples import read_labelled
 from featx.tracking import SCHEMA, plain_json, provenance, source_of, write_run
@@ -35,8 +37,8 @@ class FewShot:
     ----------
     results : dict
         Plain values, as ``results.json`` holds them: ``data``, ``extractors``, ``protocol``, ``results`` (by extractor,
-        head and shots ``mean``, ``std``, ``ci95``, and the paired difference to the best), ``best``,
-        ``learning_curve``, ``notes``.
+        head and shots ``mean``, ``std``, ``ci95``, the paired difference to the best and the verdict), ``best``,
+        ``learning_curve``, ``notes``: see ``docs/few-shot.md``.
     accuracies : dict of (str, str, int) to float64 array of shape (n_episodes,)
         The accuracy of every episode by extractor, head and shots.
     """
@@ -188,7 +190,7 @@ def few_shot(
         curves = _curves(features, together, pairs, notes, progress=progress, **options)
     if n_unlabelled:
         notes.append(f"{n_unlabelled} samples have no label and were left out")
-    results = [_result(pair, one, features, accuracies) for one in drawn for pair in pairs]
+    results = [found for one in drawn for found in _results(pairs, one, features, accuracies)]
     protocol = {
         "ways": ways,
         "shots": asked,
@@ -337,13 +339,33 @@ def _names(pair: _Pair) -> dict[str, Any]:
     return {"extractor": pair.contender.name, "label": pair.label, "head": pair.head.name}
 
 
+def _results(
+    pairs: Sequence[_Pair],
+    episodes: Episodes,
+    features: Features,
+    accuracies: Mapping[tuple[str, str, int], np.ndarray],
+) -> list[dict[str, Any]]:
+    """Return what every pair's accuracies are with so many shots, and which are really worse than the best's."""
+    own = {pair: accuracies[pair.key(episodes.shots)] for pair in pairs}
+    ranked = sorted(pairs, key=lambda pair: -own[pair].mean())
+    step = 1 / (episodes.ways * episodes.queries)
+    # The best is picked by the same episodes, so any pair could be the one looked at. The first are those with it.
+    among = corrected(
+        [compare_episodes(own[one], own[best], resolution=step) for best, one in combinations(ranked, 2)]
+    )
+    to_best = dict(zip(ranked, [None, *among[: len(ranked) - 1]], strict=True))
+    return [_result(pair, episodes, features, own[pair], to_best[pair], len(pairs)) for pair in pairs]
+
+
 def _result(
-    pair: _Pair, episodes: Episodes, features: Features, accuracies: dict[tuple[str, str, int], np.ndarray]
+    pair: _Pair,
+    episodes: Episodes,
+    features: Features,
+    accuracies: np.ndarray,
+    to_best: Difference | None,
+    n_contenders: int,
 ) -> dict[str, Any]:
-    own = accuracies[pair.key(episodes.shots)]
-    found = mean_interval(own)
-    best = (*_best(accuracies, episodes.shots), episodes.shots)
-    away = difference_interval(own - accuracies[best])
+    found = mean_interval(accuracies)
     return {
         **_names(pair),
         "parts": list(pair.contender.parts),
@@ -355,9 +377,10 @@ def _result(
         "std": found.std,
         "ci95": found.ci95,
         "episodes": len(episodes),
-        # To the best, episode by episode.
-        "difference": away.mean,
-        "difference_ci95": None if best == pair.key(episodes.shots) else away.ci95,
+        "difference": 0.0 if to_best is None else to_best.mean,
+        "difference_ci95": None if to_best is None else to_best.ci95,
+        "p_value": None if to_best is None else to_best.p_value,
+        "verdict": verdict_of(to_best, n_contenders=n_contenders),
     }
 
 

@@ -259,7 +259,7 @@ def test_where_a_split_leaves_no_rows_for_a_curve_the_comparison_stands(images, 
     found = featx.compare(frame, "pixels:size=1", heads=["centroid"])
     assert found.results["learning_curve"] is None
     assert any(note.startswith("no learning curve: ") for note in found.results["notes"])
-    assert found.results["results"][1]["verdict"] == "best"
+    assert found.results["results"][1]["verdict"] == "the only one"
 
 
 def test_a_fresh_seed_is_that_of_the_heads_too(images, monkeypatch):

@@ -1,13 +1,16 @@
 import csv
+import itertools
 import json
 
 import numpy as np
 import pandas as pd
 import pytest
 from PIL import Image
+from scipy.stats import ttest_1samp, ttest_rel
 from sklearn.linear_model import LogisticRegression
 
 from featx.errors import UsageError
+from featx.evaluation.significance import holm
 from featx.fewshot import few_shot
 
 CLASSES = np.repeat(["a", "b", "c"], 16)
@@ -74,10 +77,41 @@ def test_the_difference_to_the_best_is_paired_by_episode(found):
             - found.accuracies[best["extractor"], best["head"], one["shots"]]
         )
         assert one["difference"] == pytest.approx(away.mean())
-        if one["difference_ci95"] is None:
-            assert one["extractor"] == best["extractor"]
+        if one["verdict"] == "best":
+            assert (one["extractor"], one["head"]) == (best["extractor"], best["head"])
+            assert (one["difference_ci95"], one["p_value"]) == (None, None)
         else:
-            assert np.mean(one["difference_ci95"]) == pytest.approx(away.mean())
+            assert one["difference_ci95"] == pytest.approx(
+                ttest_1samp(away, 0).confidence_interval(0.95), abs=1e-12
+            )
+
+
+def test_p_values_are_corrected_for_all_pairs_of_the_same_shots_and_the_verdict_follows(found):
+    keys = [(label, head) for label in (COLOUR, GREY, f"{COLOUR}+{GREY}") for head in ("centroid", "ridge")]
+    verdicts = set()
+    for shots in (1, 3):
+        own = {key: found.accuracies[*key, shots] for key in keys}
+        pairs = list(itertools.combinations(keys, 2))
+        p_values = dict(
+            zip(pairs, holm([ttest_rel(own[one], own[other]).pvalue for one, other in pairs]), strict=True)
+        )
+        rows = {
+            (one["extractor"], one["head"]): one for one in found.results["results"] if one["shots"] == shots
+        }
+        (best,) = (key for key, one in rows.items() if one["verdict"] == "best")
+        for key, one in rows.items():
+            if key == best:
+                continue
+            expected = p_values.get((key, best), p_values.get((best, key)))
+            assert one["p_value"] == pytest.approx(expected)
+            assert one["verdict"] == ("worse" if expected < 0.05 else "as good as the best")
+            verdicts.add(one["verdict"])
+    assert verdicts == {"worse", "as good as the best"}
+
+
+def test_a_single_contender_is_the_only_one():
+    told = few_shot(pictures(), GREY, labels_per_class=[], **SMALL)
+    assert {one["verdict"] for one in told.results["results"]} == {"the only one"}
 
 
 def test_every_extractor_and_head_has_a_curve_of_the_same_sizes(found):
@@ -127,7 +161,16 @@ def test_a_run_shows_its_best_and_is_a_table(found):
     assert " with " in repr(found)
     table = found.table()
     assert len(table) == 12
-    assert {"extractor", "head", "shots", "mean", "ci95_low", "difference_ci95_high"} <= set(table.columns)
+    assert {
+        "extractor",
+        "head",
+        "shots",
+        "mean",
+        "ci95_low",
+        "difference_ci95_high",
+        "p_value",
+        "verdict",
+    } <= set(table.columns)
 
 
 def test_copies_and_groups_are_never_on_both_sides():

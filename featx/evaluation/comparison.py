@@ -54,7 +54,7 @@ class HeadComparison:
     @property
     def best(self) -> Entry:
         """The entry with the highest mean."""
-        return next(one.entry for one in self.ranking.standings if one.verdict == "best")
+        return self.ranking.standings[1].entry
 
 
 def compare_heads(

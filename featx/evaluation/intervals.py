@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 from scipy.stats import t as student
 
-__all__ = ["MeanInterval", "difference_interval", "mean_interval"]
+__all__ = ["MeanInterval", "mean_interval"]
 
 
 @dataclass(frozen=True)
@@ -38,22 +38,10 @@ def mean_interval(values: ArrayLike) -> MeanInterval:
     >>> round(found.mean, 3), round(found.std, 3), [round(end, 3) for end in found.ci95]
     (0.6, 0.1, [0.352, 0.848])
     """
-    found = difference_interval(values)
-    if found.ci95 is None:
-        return found
-    low, high = found.ci95
-    return MeanInterval(found.mean, found.std, (max(0.0, low), min(1.0, high)))
-
-
-def difference_interval(values: ArrayLike) -> MeanInterval:
-    """Return the same of differences between accuracies, which are cut off nowhere.
-
-    Of two contenders on the same draws or episodes these are paired, and so tell more than the intervals of each.
-    """
     numbers = np.asarray(values, np.float64)
     mean = float(numbers.mean())
     if len(numbers) < 2:
         return MeanInterval(mean, 0.0, None)
     std = float(numbers.std(ddof=1))
     half = float(student.ppf(0.975, len(numbers) - 1)) * std / math.sqrt(len(numbers))
-    return MeanInterval(mean, std, (mean - half, mean + half))
+    return MeanInterval(mean, std, (max(0.0, mean - half), min(1.0, mean + half)))

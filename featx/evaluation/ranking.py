@@ -1,9 +1,9 @@
 """Which of several entries, judged on the same folds, is best, and which are really worse; it fits nothing."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from itertools import combinations
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,20 +17,20 @@ from featx.evaluation.grid_search import Answer, Choice
 from featx.evaluation.heads import Head, Task
 from featx.evaluation.scores import MetricScores
 from featx.evaluation.significance import (
+    LEVEL,
     Difference,
     Interval,
+    Verdict,
     compare_draws,
     compare_folds,
+    corrected,
     draws_interval,
     folds_interval,
-    holm,
+    verdict_of,
 )
 
-__all__ = ["Entry", "Gain", "Ranking", "Standing", "Verdict", "rank"]
+__all__ = ["Entry", "Gain", "Ranking", "Standing", "rank"]
 
-Verdict = Literal["best", "as good as the best", "worse", "baseline"]
-
-_LEVEL = 0.05
 _N_DRAWS = 2000
 _N_SWAPS = (10_000, 100_000)
 _OF_A_SHARE = ("accuracy", "balanced_accuracy", "f1_macro", "precision_macro", "recall_macro", "roc_auc_ovr")
@@ -118,7 +118,7 @@ def rank(
     picked by the same rows, so the p-values of all pairs of entries are corrected together (Holm), as if any
     pair could be the one looked at; so are, by themselves, those of the baseline with every entry, and those of
     the fusions. One that is below 0.05 makes an entry "worse"; the others are "as good as the best", as far as
-    these rows can tell.
+    these rows can tell, or "not told" where they can tell nothing. A single entry is "the only one".
 
     Parameters
     ----------
@@ -148,7 +148,6 @@ def rank(
             " class, or have one that no training row has. Rank by another metric."
         )
     ranked = sorted(entries, key=lambda one: -one.metrics[metric].mean)
-    best = ranked[0]
     gains, unmatched = _paired(entries, metric)
     pairs = list(combinations(ranked, 2))
     compared = [*((baseline, one) for one in ranked), *((one, other) for other, one in pairs), *gains]
@@ -158,48 +157,43 @@ def rank(
         intervals, found = _over_draws(
             everyone, compared, y, folds[0], task, metric, together, len(pairs), random_state
         )
-    against_baseline = _corrected(found[: len(ranked)])
+    against_baseline = corrected(found[: len(ranked)])
     # Pairs come in the order of the ranking, so the first are those with the best.
-    among = _corrected(found[len(ranked) : len(ranked) + len(pairs)])
-    differences = [against_baseline[0], *among[: len(ranked) - 1]]
+    among = corrected(found[len(ranked) : len(ranked) + len(pairs)])
     standings = [
-        Standing(one, intervals(one), _verdict(one, baseline, difference), difference)
-        for one, difference in zip([baseline, *ranked[1:]], differences, strict=True)
+        Standing(baseline, intervals(baseline), "baseline", against_baseline[0]),
+        *(
+            Standing(one, intervals(one), verdict_of(difference, n_contenders=len(ranked)), difference)
+            for one, difference in zip(ranked, [None, *among[: len(ranked) - 1]], strict=True)
+        ),
     ]
-    standings.insert(1, Standing(best, intervals(best), "best", None))
     notes = [
         *_baseline_notes(standings[0], folds),
         *_group_notes(folds, together, len(pairs)),
         *_resolution_notes(standings, metric, folds, len(pairs)),
         *unmatched,
     ]
-    return Ranking(standings, _gains(gains, _corrected(found[len(ranked) + len(pairs) :])), notes)
-
-
-def _verdict(one: Entry, baseline: Entry, difference: Difference) -> Verdict:
-    if one is baseline:
-        return "baseline"
-    told = difference.p_value is not None and difference.p_value < _LEVEL
-    return "worse" if told else "as good as the best"
-
-
-def _corrected(differences: Sequence[Difference]) -> list[Difference]:
-    p_values = holm([difference.p_value for difference in differences])
-    return [replace(one, p_value=p_value) for one, p_value in zip(differences, p_values, strict=True)]
+    return Ranking(standings, _gains(gains, corrected(found[len(ranked) + len(pairs) :])), notes)
 
 
 def _over_folds(
     pairs: Sequence[tuple[Entry, Entry]], folds: Sequence[Fold], metric: str
 ) -> tuple[Callable[[Entry], dict[str, Interval | None]], list[Difference]]:
-    sizes = {
+    sizes: dict[str, float] = {
         "n_train": float(np.mean([len(fold.train) for fold in folds])),
         "n_test": float(np.mean([len(fold.test) for fold in folds])),
     }
-    resolution = 1 / sizes["n_test"] if metric in _OF_A_SHARE else 0.0
 
     def intervals(one: Entry) -> dict[str, Interval | None]:
         return {
-            name: _cut(name, folds_interval([value for value in scores.folds if value is not None], **sizes))
+            name: _cut(
+                name,
+                folds_interval(
+                    [value for value in scores.folds if value is not None],
+                    **sizes,
+                    resolution=_resolution(name, sizes["n_test"]),
+                ),
+            )
             for name, scores in one.metrics.items()
         }
 
@@ -212,7 +206,7 @@ def _over_folds(
         if not pairs:  # such as a class that each of them has never met, in other folds
             return Difference(one.metrics[metric].mean - other.metrics[metric].mean, None, None)
         values, others = np.array(pairs, np.float64).T
-        return compare_folds(values, others, **sizes, resolution=resolution)
+        return compare_folds(values, others, **sizes, resolution=_resolution(metric, sizes["n_test"]))
 
     return intervals, [compare(one, other) for one, other in pairs]
 
@@ -268,6 +262,15 @@ def _n_groups(fold: Fold, together: NDArray[np.int64] | None) -> int:
     return len(fold.test) if together is None else len(np.unique(together[fold.test]))
 
 
+def _resolution(metric: str, n_test: float) -> float:
+    """Return how much one test row moves a metric that is a share; one of continuous values has no steps.
+
+    Of an accuracy that is the very step. A mean over classes moves by as much where these are alike, by more for
+    a row of a rare class; an area in steps that are finer, but by as much when a row goes from last to first.
+    """
+    return 1 / n_test if metric in _OF_A_SHARE else 0.0
+
+
 def _cut(name: str, interval: Interval | None) -> Interval | None:
     """Return the interval within what the metric can be."""
     if interval is None or name not in _OF_A_SHARE:
@@ -311,7 +314,7 @@ def _gains(pairs: Sequence[tuple[Entry, Entry]], differences: Sequence[Differenc
 def _baseline_notes(baseline: Standing, folds: Sequence[Fold]) -> list[str]:
     assert baseline.difference is not None
     p_value = baseline.difference.p_value
-    if baseline.difference.mean < 0 and p_value is not None and p_value < _LEVEL:
+    if baseline.difference.mean < 0 and p_value is not None and p_value < LEVEL:
         return []
     what = "the most frequent class" if baseline.entry.head == "majority" else "the mean label"
     return [f"the best is not told from always answering {what}, by {_rows_of(folds)}"]
@@ -322,7 +325,7 @@ def _group_notes(folds: Sequence[Fold], together: NDArray[np.int64] | None, n_pa
     if len(folds) > 1 or not n_pairs:
         return []
     n_groups = _n_groups(folds[0], together)
-    if n_groups >= 2 and 2.0 ** (1 - n_groups) * n_pairs < _LEVEL:
+    if n_groups >= 2 and 2.0 ** (1 - n_groups) * n_pairs < LEVEL:
         return []
     what = "rows" if together is None else "groups"
     return [f"too few test {what} to tell any of the contenders apart: {n_groups}"]
@@ -344,7 +347,7 @@ def _resolution_notes(
         return []
     # Each interval is 95% by itself; what is told survives the correction for all pairs.
     freedom = len(folds) - 1 if len(folds) > 1 else np.inf
-    widened = student.isf(_LEVEL / n_pairs / 2, freedom) / student.isf(_LEVEL / 2, freedom)
+    widened = student.isf(LEVEL / n_pairs / 2, freedom) / student.isf(LEVEL / 2, freedom)
     least = float(np.median(halves) * widened)
     if metric in _OF_A_SHARE and least > 1:
         return []

@@ -13,17 +13,33 @@ References
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Literal
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.stats import t as student
 
-__all__ = ["Difference", "compare_draws", "compare_folds", "draws_interval", "folds_interval", "holm"]
+__all__ = [
+    "LEVEL",
+    "Difference",
+    "Interval",
+    "Verdict",
+    "compare_draws",
+    "compare_episodes",
+    "compare_folds",
+    "corrected",
+    "draws_interval",
+    "folds_interval",
+    "holm",
+    "verdict_of",
+]
 
 Interval = tuple[float, float]
+Verdict = Literal["the only one", "best", "as good as the best", "worse", "not told", "baseline"]
 
-_LEVEL = 0.95
+LEVEL = 0.05
+"""The share of false alarms that a verdict may have: below this p-value a difference is real. Intervals are 95%."""
 
 
 @dataclass(frozen=True)
@@ -38,7 +54,9 @@ class Difference:
     p_value: float | None
 
 
-def folds_interval(values: ArrayLike, *, n_train: float, n_test: float) -> Interval | None:
+def folds_interval(
+    values: ArrayLike, *, n_train: float, n_test: float, resolution: float = 0.0
+) -> Interval | None:
     """Return the 95% interval of a mean over folds, by the corrected variance; None of fewer than two folds.
 
     Parameters
@@ -47,6 +65,8 @@ def folds_interval(values: ArrayLike, *, n_train: float, n_test: float) -> Inter
         The metric in every fold of every repeat.
     n_train, n_test : float
         Rows that a fold fits on, and rows that it tests.
+    resolution : float
+        As in `compare_folds`: equal values in all folds are no proof of an exact mean.
 
     Examples
     --------
@@ -57,7 +77,7 @@ def folds_interval(values: ArrayLike, *, n_train: float, n_test: float) -> Inter
     numbers = np.asarray(values, np.float64)
     if len(numbers) < 2:
         return None
-    half = _critical(len(numbers)) * _standard_error(numbers, n_train, n_test, 0.0)
+    half = _critical(len(numbers)) * _standard_error(numbers, n_train, n_test, resolution)
     return float(numbers.mean() - half), float(numbers.mean() + half)
 
 
@@ -101,6 +121,25 @@ def compare_folds(
     return Difference(mean, (mean - half, mean + half), p_value)
 
 
+def compare_episodes(values: ArrayLike, others: ArrayLike, *, resolution: float) -> Difference:
+    """Compare two means over the same episodes, which are drawn independently of one another: the paired t-test.
+
+    Parameters
+    ----------
+    values, others : array of shape (n_episodes,)
+        The accuracy of the two in each.
+    resolution : float
+        The share of one query, as in `compare_folds`.
+
+    Examples
+    --------
+    >>> found = compare_episodes([0.9, 0.8, 0.8], [0.7, 0.7, 0.6], resolution=0.1)
+    >>> round(found.mean, 3), round(found.p_value, 3)
+    (0.167, 0.038)
+    """
+    return compare_folds(values, others, n_train=1, n_test=0, resolution=resolution)
+
+
 def draws_interval(draws: ArrayLike) -> Interval | None:
     """Return the 95% percentile interval of a metric over bootstrap draws of the test rows.
 
@@ -110,7 +149,7 @@ def draws_interval(draws: ArrayLike) -> Interval | None:
     defined = numbers[~np.isnan(numbers)]
     if 2 * len(defined) <= len(numbers):
         return None
-    low, high = np.quantile(defined, [(1 - _LEVEL) / 2, (1 + _LEVEL) / 2])
+    low, high = np.quantile(defined, [LEVEL / 2, 1 - LEVEL / 2])
     return float(low), float(high)
 
 
@@ -163,8 +202,23 @@ def holm(p_values: Sequence[float | None]) -> list[float | None]:
     return corrected
 
 
+def corrected(differences: Sequence[Difference]) -> list[Difference]:
+    """Return the differences with their p-values corrected together by `holm`."""
+    p_values = holm([difference.p_value for difference in differences])
+    return [replace(one, p_value=p_value) for one, p_value in zip(differences, p_values, strict=True)]
+
+
+def verdict_of(difference: Difference | None, *, n_contenders: int) -> Verdict:
+    """Return what the corrected difference of a contender from the best says of it; the best itself has none."""
+    if difference is None:
+        return "best" if n_contenders > 1 else "the only one"
+    if difference.p_value is None:
+        return "not told"
+    return "worse" if difference.p_value < LEVEL else "as good as the best"
+
+
 def _critical(n_folds: int) -> float:
-    return float(student.ppf((1 + _LEVEL) / 2, n_folds - 1))
+    return float(student.ppf(1 - LEVEL / 2, n_folds - 1))
 
 
 def _standard_error(values: NDArray[np.float64], n_train: float, n_test: float, resolution: float) -> float:

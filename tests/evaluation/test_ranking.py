@@ -58,6 +58,18 @@ def test_the_p_values_are_of_the_corrected_test_and_corrected_for_all_pairs_and_
     assert found.standings[2].intervals["accuracy"] == pytest.approx(folds_interval(values["b"], **SIZES))
 
 
+def test_a_single_contender_is_the_only_one():
+    found = ranked(entry("a", [0.9, 0.8, 0.9, 0.8, 0.9]))
+    assert [one.verdict for one in found.standings] == ["baseline", "the only one"]
+
+
+def test_equal_folds_have_an_interval_of_the_width_of_rounding():
+    found = ranked(entry("a", [0.9] * 5))
+    low, high = found.standings[1].intervals["accuracy"]
+    assert (low, high) == pytest.approx(folds_interval([0.9] * 5, **SIZES, resolution=0.1))
+    assert low < 0.9 < high
+
+
 def test_an_interval_ends_where_the_metric_does():
     found = ranked(entry("a", [1.0, 1.0, 0.9, 1.0, 1.0]))
     low, high = found.standings[1].intervals["accuracy"]
@@ -128,6 +140,13 @@ def test_folds_without_a_value_are_left_out_of_both():
     assert difference.mean == pytest.approx(np.mean([0.4, 0.2, 0.4]) * -1)
 
 
+def test_what_no_fold_compares_is_not_told():
+    apart = [entry("a", [0.9, None, None, None, None]), entry("b", [None, 0.5, 0.6, 0.5, 0.5], parts=(1,))]
+    found = ranked(*apart)
+    assert [one.verdict for one in found.standings] == ["baseline", "best", "not told"]
+    assert found.standings[2].difference.p_value is None
+
+
 def test_a_metric_without_any_value_cannot_rank():
     with pytest.raises(UsageError, match="metric 'roc_auc_ovr' has no value in any fold for head 'majority'"):
         ranked(entry("a", [0.5] * 5), metric="roc_auc_ovr")
@@ -165,6 +184,7 @@ def test_one_fold_is_judged_by_draws_of_its_rows_and_copies_are_no_more_rows():
     single = rank(entries, baseline, y, folds, together=np.zeros(60, int), **shared)
     assert {one.difference and one.difference.p_value for one in single.standings} == {None}
     assert {one.intervals["accuracy"] for one in single.standings} == {None}
+    assert [one.verdict for one in single.standings] == ["baseline", "best", "not told", "not told"]
     assert single.notes[-1] == "too few test groups to tell any of the contenders apart: 1"
 
 

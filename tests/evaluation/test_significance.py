@@ -3,7 +3,17 @@ import pytest
 from scipy.stats import ttest_rel
 from sklearn.model_selection import StratifiedKFold
 
-from featx.evaluation.significance import compare_draws, compare_folds, draws_interval, folds_interval, holm
+from featx.evaluation.significance import (
+    Difference,
+    compare_draws,
+    compare_episodes,
+    compare_folds,
+    corrected,
+    draws_interval,
+    folds_interval,
+    holm,
+    verdict_of,
+)
 
 SIZES = {"n_train": 20, "n_test": 10}
 
@@ -28,6 +38,14 @@ def test_without_shared_rows_it_is_the_paired_t_test():
     random = np.random.default_rng(0)
     a, b = random.normal(size=(2, 8))
     assert compare_folds(a, b, n_train=1e12, n_test=1).p_value == pytest.approx(ttest_rel(a, b).pvalue)
+    episodes = compare_episodes(a, b, resolution=0.1)
+    assert episodes.p_value == pytest.approx(ttest_rel(a, b).pvalue)
+    assert episodes.ci95 == pytest.approx(tuple(ttest_rel(a, b).confidence_interval(0.95)))
+
+
+def test_two_episodes_that_differ_alike_are_no_proof():
+    assert compare_episodes([0.5, 0.5], [0.4, 0.4], resolution=0.1).p_value > 0.1
+    assert compare_episodes([0.5] * 100, [0.4] * 100, resolution=0.1).p_value < 1e-6
 
 
 def test_what_is_the_same_is_no_different():
@@ -49,6 +67,10 @@ def test_differences_all_alike_are_judged_by_the_rounding_of_a_fold():
     assert one_row.p_value > 0.1
     # All rows better in each of five folds is.
     assert compare_folds([1.0] * 5, [0.5] * 5, n_train=16, n_test=4, resolution=0.25).p_value < 0.001
+    # Nor is a mean exact because all folds have it.
+    low, high = folds_interval([1.0, 1.0], n_train=20, n_test=10, resolution=0.1)
+    half = 12.706204736 * error
+    assert (low, high) == pytest.approx((1 - half, 1 + half))
     # A metric without steps has no rounding to excuse it.
     assert compare_folds([1.0] * 5, [0.5] * 5, n_train=16, n_test=4).p_value == 0.0
 
@@ -104,3 +126,11 @@ def test_holms_correction_by_hand():
     assert holm([0.9, 0.8]) == [1.0, 1.0]
     assert holm([None, 0.04]) == [None, 0.04]
     assert holm([]) == []
+
+
+def test_a_verdict_is_that_of_the_corrected_difference_and_none_where_nothing_is_told():
+    found = corrected([Difference(-0.1, None, p_value) for p_value in (0.04, 0.01, None)])
+    assert [one.p_value for one in found] == [0.04, 0.02, None]
+    assert [verdict_of(one, n_contenders=3) for one in found] == ["worse", "worse", "not told"]
+    assert verdict_of(Difference(-0.1, None, 0.05), n_contenders=3) == "as good as the best"
+    assert (verdict_of(None, n_contenders=3), verdict_of(None, n_contenders=1)) == ("best", "the only one")
