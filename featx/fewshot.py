@@ -1,9 +1,9 @@
 """From labelled samples to few-shot accuracies and learning curves: extract once, draw once, score every contender."""
 
+import itertools
 import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from itertools import combinations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Unpack
 
@@ -12,7 +12,7 @@ import numpy as np
 from featx.contenders import Contender, check_distinct, matrix_of, read_contenders, specs_of
 from featx.engine import Progress, SettingsKeywords
 from featx.errors import UsageError
-from featx.evaluation.few_shot.accuracy import episode_accuracies
+from featx.evaluation.few_shot.accuracy import check_support, episode_accuracies
 from featx.evaluation.few_shot.episodes import Episodes, draw_episodes
 from featx.evaluation.few_shot.learning_curve import check_sizes, held_out_fold, learning_curve
 from featx.evaluation.folds import inseparable_rows
@@ -162,6 +162,8 @@ def few_shot(
     drawing: dict[str, Any] = {"ways": ways, "queries": queries, "random_state": seed}
     assert table.y is not None
     _check_classes(table.y)
+    for number, recipe in itertools.product(asked, recipes):
+        check_support(recipe, ways=ways, shots=number)
     for number in asked:  # all but exact copies is known before anything is extracted
         given = inseparable_rows(table.groups, None)
         draw_episodes(table.y, shots=number, episodes=min(episodes, 2), together=given, **drawing)
@@ -351,7 +353,10 @@ def _results(
     step = 1 / (episodes.ways * episodes.queries)
     # The best is picked by the same episodes, so any pair could be the one looked at. The first are those with it.
     among = corrected(
-        [compare_episodes(own[one], own[best], resolution=step) for best, one in combinations(ranked, 2)]
+        [
+            compare_episodes(own[one], own[best], resolution=step)
+            for best, one in itertools.combinations(ranked, 2)
+        ]
     )
     to_best = dict(zip(ranked, [None, *among[: len(ranked) - 1]], strict=True))
     return [_result(pair, episodes, features, own[pair], to_best[pair], len(pairs)) for pair in pairs]

@@ -216,6 +216,10 @@ def test_without_a_third_to_hold_out_there_is_a_note_in_place_of_the_curve():
         ({"ways": 4}, r"need 4 classes with 2 samples or more.* Lower ways to 3"),
         ({"shots": []}, "shots: expected at least one number"),
         ({"shots": 16}, "got 0 such of 3 classes"),
+        (
+            {"heads": ["knn"]},
+            r"'knn' asks 5 neighbours, more than the 3 samples of a 3-way 1-shot episode\. Take more",
+        ),
         ({"heads": []}, "heads: expected at least one"),
         ({"heads": ["svr"]}, "needs classification heads; 'svr' is a regression head"),
         ({"heads": ["ridge", "ridge"]}, "head 'ridge' is named twice"),

@@ -15,7 +15,7 @@ from featx.evaluation.fused_search import stacking_folds
 from featx.evaluation.fusion import Fusion, check_fusion
 from featx.evaluation.heads import Head, Task
 from featx.evaluation.ranking import Entry, Ranking, rank
-from featx.evaluation.scores import check_metric
+from featx.evaluation.scores import check_folds_give, check_metric
 
 __all__ = ["HeadComparison", "check_comparison", "compare_heads"]
 
@@ -232,6 +232,7 @@ def _checked_protocol(
     many = max(n_parts)
     for head in heads:
         check_fusion(head, fusion=fusion, n_parts=many, n_components=n_components)
+    name = check_metric(metric, heads)
     searched = max(heads, key=lambda head: len(head.candidates))
     rounds = [
         outer_folds(
@@ -239,12 +240,13 @@ def _checked_protocol(
         )
         for repeat in range(repeats)
     ]
+    check_folds_give(name, labels, [fold for folds in rounds for fold in folds])
     if fusion == "late":
         for repeat, folds in enumerate(rounds):
             for fold in folds:
                 seed = _seed(random_state, repeat)
                 stacking_folds(labels, fold, task=heads[0].task, cv=cv, groups=together, random_state=seed)
-    return check_metric(metric, heads), rounds
+    return name, rounds
 
 
 def _check_heads(heads: Sequence[Head]) -> None:

@@ -1,7 +1,7 @@
 """The fits of a comparison: every head on every extractor in every fold, no search twice; it ranks nothing."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -53,6 +53,7 @@ class Contest:
     random_state: int
     n_jobs: int | None
     chosen: dict[Search, list[Choice]] = field(default_factory=dict)
+    stacked: list[Fold] = field(default_factory=list)
 
     def run(
         self,
@@ -67,8 +68,14 @@ class Contest:
         UsageError
             When a head cannot be fitted, or there are too few rows for the components.
         """
+        if any(self._is_late(parts) for parts in extractors.values()):
+            self.stacked = [
+                self._stacked(fold, seed, heads[0].task)
+                for fold, seed in zip(self.folds, self.seeds, strict=True)
+            ]
         for parts in extractors.values():
-            check_components(self.n_components, self._widths(parts), self.folds)
+            folds = [*self.folds, *(self.stacked if self._is_late(parts) else [])]
+            check_components(self.n_components, self._widths(parts), folds)
         searches = {
             search: _count_fits(heads[search[1]], self.folds)
             for parts in extractors.values()
@@ -108,7 +115,7 @@ class Contest:
 
     def _entry(self, X: NDArray[Any], extractor: str, parts: Parts, number: int, head: Head) -> Entry:
         by_part = [self.chosen[search] for search in self._searches(parts, number)]
-        if self.fusion == "late" and len(parts) > 1:
+        if self._is_late(parts):
             of_fold = list(zip(*by_part, strict=True))
             fitted = [self._late(head, parts, at, of_fold[at]) for at in range(len(self.folds))]
             choices = [joint_choice(one) for one in of_fold]
@@ -131,22 +138,25 @@ class Contest:
             notes=[*grid_search.notes(head, choices, logs), *undefined_notes(metrics)],
         )
 
+    def _is_late(self, parts: Parts) -> bool:
+        return self.fusion == "late" and len(parts) > 1
+
+    def _stacked(self, fold: Fold, seed: int, task: Task) -> Fold:
+        """Return a fold whose inner ones are those of a stack."""
+        options: dict[str, Any] = {"cv": self.cv, "groups": self.together, "random_state": seed}
+        return replace(fold, inner=stacking_folds(self.y, fold, task=task, **options))
+
     def _early(self, head: Head, parts: Parts) -> Head:
         return early(
             head, self._widths(parts), n_components=self.n_components, random_state=self.random_state
         )
 
     def _late(self, head: Head, parts: Parts, at: int, chosen: Sequence[Choice]) -> Head:
-        fold, widths = self.folds[at], self._widths(parts)
-        inner = stacking_folds(
-            self.y, fold, task=head.task, cv=self.cv, groups=self.together, random_state=self.seeds[at]
-        )
-        check_components(self.n_components, widths, [Fold(fold.train, fold.test, inner)])
         return late(
             head,
-            widths,
+            self._widths(parts),
             chosen,
-            inner,
+            self.stacked[at].inner,
             n_components=self.n_components,
             random_state=self.random_state,
         )

@@ -1,6 +1,7 @@
 """Choosing the parameters of a fused head by inner folds; for early fusion it is the plain search."""
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -59,7 +60,14 @@ def choose_fused(
     if sum(widths) != X.shape[1]:
         raise UsageError(f"widths must add up to the {X.shape[1]} columns of X; got {widths}.")
     check_fusion(head, fusion=fusion, n_parts=len(widths), n_components=n_components)
-    check_components(n_components, widths, folds)
+    stacked = [
+        replace(
+            fold,
+            inner=stacking_folds(y, fold, task=head.task, cv=cv, groups=groups, random_state=random_state),
+        )
+        for fold in (folds if fusion == "late" else [])
+    ]
+    check_components(n_components, widths, [*folds, *stacked])
     if fusion == "early":
         fused = early(head, widths, n_components=n_components, random_state=random_state)
         choices = grid_search.choose(X, y, fused, folds, n_jobs=n_jobs, progress=progress)
@@ -71,10 +79,10 @@ def choose_fused(
         part_X = np.ascontiguousarray(X[:, columns])
         by_part.append(grid_search.choose(part_X, y, part, folds, n_jobs=n_jobs, progress=told))
     stacks, choices = [], []
-    for fold, chosen in zip(folds, zip(*by_part, strict=True), strict=True):
-        inner = stacking_folds(y, fold, task=head.task, cv=cv, groups=groups, random_state=random_state)
-        check_components(n_components, widths, [Fold(fold.train, fold.test, inner)])
-        stacks.append(late(head, widths, chosen, inner, n_components=n_components, random_state=random_state))
+    for fold, chosen in zip(stacked, zip(*by_part, strict=True), strict=True):
+        stacks.append(
+            late(head, widths, chosen, fold.inner, n_components=n_components, random_state=random_state)
+        )
         choices.append(joint_choice(chosen))
     return stacks, choices
 

@@ -34,6 +34,7 @@ __all__ = [
     "METRICS",
     "MetricScores",
     "baseline_answers",
+    "check_folds_give",
     "check_metric",
     "score_answer",
     "score_predictions",
@@ -102,6 +103,34 @@ def check_metric(metric: str | None, heads: Sequence[Head]) -> str:
 
 
 _OF_CLASS_SCORES = ("roc_auc_ovr", "neg_log_loss")
+
+
+def check_folds_give(metric: str, y: NDArray[Any], folds: Sequence[Fold]) -> None:
+    """Refuse a metric that has no value in any fold, whatever a head answers, before one is fitted.
+
+    Raises
+    ------
+    UsageError
+        When every fold has a class on one side only that the metric needs on both.
+    """
+    if metric not in _OF_CLASS_SCORES:
+        return
+    reasons = [_why_undefined(metric, np.unique(y[fold.train]), np.unique(y[fold.test])) for fold in folds]
+    if all(reasons):
+        where = "the data's own split" if len(folds) == 1 else f"any of the {len(folds)} folds"
+        raise UsageError(
+            f"metric {metric!r} has no value in {where}: {reasons[0]}. Rank by another metric (accuracy), or have"
+            " every class on both sides."
+        )
+
+
+def _why_undefined(metric: str, fitted: NDArray[Any], tested: NDArray[Any]) -> str | None:
+    unseen, lacking = np.setdiff1d(tested, fitted), np.setdiff1d(fitted, tested)
+    if len(unseen):
+        return f"no training row is of class {unseen[0].item()!r}, which is tested"
+    if len(lacking) and metric == "roc_auc_ovr":
+        return f"no row tested is of class {lacking[0].item()!r}"
+    return None
 
 
 def scores_by_metric(

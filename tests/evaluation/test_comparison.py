@@ -338,3 +338,42 @@ def test_what_cannot_be_compared_is_refused_before_any_feature_is_needed(heads, 
     with pytest.raises(UsageError, match=message) as caught:
         check_comparison(y, [load_head(name) for name in heads], **{"n_parts": [1, 1], **options})
     assert "\n" not in str(caught.value)
+
+
+def test_a_metric_that_no_fold_can_give_is_refused_before_any_feature_is_needed():
+    y = three_parts(60)[1]
+    order = np.argsort(y, kind="stable")
+    splits = np.full(60, "train", dtype=object)
+    splits[order[:15]] = "test"  # of class a alone
+    options = {"n_parts": [1], "splits": splits}
+    heads = [load_head("logreg")]
+    with pytest.raises(
+        UsageError, match="'roc_auc_ovr' has no value in the data's own split: no row tested is of class 'b'"
+    ):
+        check_comparison(y, heads, metric="roc_auc_ovr", **options)
+    check_comparison(y, heads, metric="neg_log_loss", **options)
+    check_comparison(y, heads, metric="f1_macro", **options)
+    # Classes c, none of which is trained on.
+    splits = np.where(y == "c", "test", "train")
+    splits[order[:3]] = "test"
+    for metric in ("roc_auc_ovr", "neg_log_loss"):
+        with pytest.raises(
+            UsageError, match=f"'{metric}' .* no training row is of class 'c', which is tested"
+        ):
+            check_comparison(y, heads, metric=metric, n_parts=[1], splits=splits)
+    # Groups of one class each: no fold of two tests all three.
+    groups = np.empty(60, dtype=object)
+    groups[order] = [f"{label}{at % 2}" for at, label in enumerate(y[order])]
+    with pytest.raises(UsageError, match="has no value in any of the 6 folds"):
+        check_comparison(y, heads, metric="roc_auc_ovr", n_parts=[1], groups=groups, cv=6)
+
+
+def test_components_that_only_a_stack_has_too_few_rows_for_are_refused_before_any_fit():
+    X, y, widths = three_parts(60)
+    SEEN.clear()
+    spy = Head("spy", Spy(), {"C": [1, 2]}, "classification")
+    splits = ["train"] * 36 + ["val"] * 6 + ["test"] * 18
+    options = {"widths": widths, "cv": 2, "splits": splits, "fusion": "late", "n_components": 22}
+    with pytest.raises(UsageError, match=r"PCA cannot make 22 components of part 2.* has 21 rows"):
+        compare_heads(X, y, [spy], extractors={"a": [0], "a+b": [0, 1]}, **options)
+    assert not SEEN

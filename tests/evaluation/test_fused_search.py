@@ -149,6 +149,19 @@ def test_more_components_than_a_training_part_has_rows_are_refused_by_part(data)
         check_components(16, [40], [fold])
 
 
+def test_components_that_only_a_stack_has_too_few_rows_for_are_refused_before_anything_is_fitted(data):
+    X, y = data
+    X = np.hstack([X] * 8)
+    told = []
+    splits = ["train"] * 40 + ["val"] * 4 + ["test"] * 16
+    with pytest.raises(UsageError, match=r"PCA cannot make 24 components of part 2.* has 22 rows"):
+        cross_validate(
+            X, y, load_head("ridge"), cv=2, splits=splits, widths=[8, 40], fusion="late", n_components=24,
+            progress=lambda *counts: told.append(counts),
+        )  # fmt: skip
+    assert not told
+
+
 def test_widths_that_are_not_those_of_the_columns_are_refused(data):
     X, y = data
     with pytest.raises(UsageError, match=r"widths must add up to the 6 columns of X; got \[4, 1\]"):

@@ -13,7 +13,7 @@ from featx.evaluation.few_shot.fixed_fits import fixed_accuracies
 from featx.evaluation.grid_search import FitLog
 from featx.evaluation.heads import Head
 
-__all__ = ["episode_accuracies"]
+__all__ = ["check_support", "episode_accuracies"]
 
 
 def episode_accuracies(
@@ -89,6 +89,21 @@ def episode_accuracies(
     if algebra is not None and progress is not None:
         progress(len(episodes), len(episodes))
     return accuracies, grid_search.notes(head, [], logs)
+
+
+def check_support(head: Head, *, ways: int, shots: int) -> None:
+    """Refuse a head that asks for more neighbours than an episode has samples, before any feature is computed for it.
+
+    Raises
+    ------
+    UsageError
+    """
+    for name, value in head.pipeline.get_params().items():
+        if name.rpartition("__")[2] == "n_neighbors" and isinstance(value, int) and value > ways * shots:
+            raise UsageError(
+                f"head {head.name!r} asks {value} neighbours, more than the {ways * shots} samples of a {ways}-way"
+                f" {shots}-shot episode. Take more shots or ways, or another head (centroid)."
+            )
 
 
 def _check(head: Head, episodes: Episodes, logs: list[FitLog]) -> None:
