@@ -365,7 +365,7 @@ def test_a_metric_that_no_fold_can_give_is_refused_before_any_feature_is_needed(
     groups = np.empty(60, dtype=object)
     groups[order] = [f"{label}{at % 2}" for at, label in enumerate(y[order])]
     with pytest.raises(UsageError, match="has no value in any of the 6 folds"):
-        check_comparison(y, heads, metric="roc_auc_ovr", n_parts=[1], groups=groups, cv=6)
+        check_comparison(y, [load_head("centroid")], metric="roc_auc_ovr", n_parts=[1], groups=groups, cv=6)
 
 
 def test_components_that_only_a_stack_has_too_few_rows_for_are_refused_before_any_fit():
