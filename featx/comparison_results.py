@@ -23,6 +23,8 @@ from featx.tracking import SCHEMA, plain_json, provenance, sample_records
 
 __all__ = ["comparison_results"]
 
+_CHOSEN_WITH_ALL = "the parameters were chosen with all labels of the fold, so the small sizes are as good as they can be, or flattered"
+
 
 def comparison_results(
     found: HeadComparison,
@@ -187,6 +189,7 @@ def _curve(
         "head": best.head,
         "metric": "accuracy",
         "points": [asdict(point) for point in points],
+        "note": _CHOSEN_WITH_ALL if best.choices[0].params else None,
     }, []
 
 

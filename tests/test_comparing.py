@@ -130,6 +130,7 @@ def test_the_best_is_told_in_detail_over_the_first_repeat(found):
     assert inspection["counts"]["tested"] == 36
     assert set(inspection["samples"]["0"]) == {"id", "path", "label"}
     curve = results["learning_curve"]
+    assert curve["note"] is None  # these heads have nothing to choose
     assert [point["labels_per_class"] for point in curve["points"]] == [1, 2, 5, None]
     assert curve["points"][-1]["n_labels"] == 24
     # All labels of the first fold are what the first fold was fitted on.
@@ -202,6 +203,7 @@ def test_a_split_of_the_datas_own_is_scored_on_its_test_rows_alone(tmp_path, ima
     assert set(found.folds()["id"]) == {f"{at}.png" for at in range(24, 36)}
     assert (found.results["protocol"]["split"], found.results["protocol"]["n_test"]) == (True, 12)
     assert found.results["results"][2]["p_value"] is not None
+    assert (found.results["best"]["head"] == "knn") == (found.results["learning_curve"]["note"] is not None)
 
 
 @pytest.mark.parametrize(

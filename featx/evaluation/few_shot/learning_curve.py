@@ -27,7 +27,7 @@ class CurvePoint:
     Attributes
     ----------
     labels_per_class : int or None
-        Rows of each class that were fitted on; None for all training rows.
+        Rows of each class that were fitted on, each of another group; None for all training rows.
     n_labels : int
         Rows fitted on.
     mean, std : float or None
@@ -79,15 +79,17 @@ def learning_curve(
     head : Head
         A classifier.
     params : mapping
-        Set on it before every fit; nothing is searched for.
+        Set on it before every fit; nothing is searched for. Parameters that were chosen with more labels than a
+        size has flatter it.
     train, test : int64 array of shape (n,)
         Row numbers: what may be fitted on, and what is predicted.
     together : int64 array of shape (n_samples,) or None
         Group numbers, as `featx.evaluation.folds.inseparable_rows` gives: training rows in a group with a test
-        row, such as exact copies of one, are never fitted on, not even for the last point.
+        row, such as exact copies of one, are never fitted on, not even for the last point. Of the others a
+        draw has one row of a group at most: copies are one label.
     labels_per_class : iterable of int or None
-        Sizes to fit on. Those that some class cannot give, or that would take all rows, are left out. None, for
-        all training rows, is always the last point.
+        Sizes to fit on. Those that some class has too few rows, or groups, for and those that would take all rows
+        are left out. None, for all training rows, is always the last point.
     n_draws : int
         How many times each size but the last is drawn, at least 2.
     random_state : int or None
@@ -153,11 +155,11 @@ def draw_rows(
     n_draws: int = 20,
     random_state: int | None = 0,
 ) -> dict[int | None, list[Rows]]:
-    """Draw the training rows of a learning curve: so many of each class, without replacement.
+    """Draw the training rows of a learning curve: so many of each class, without replacement, no two of a group.
 
     A draw shuffles every class once and takes its first rows, so that it holds the same draw of every smaller
     size: the curve of a draw then tells what labels add, not which rows were lucky. It depends on nothing but
-    the labels, the rows and the seed. The parameters are those of `learning_curve`.
+    the labels, the rows, their groups and the seed. The parameters are those of `learning_curve`.
 
     Returns
     -------
@@ -181,12 +183,13 @@ def draw_rows(
             f"a learning curve needs training rows of two classes, without copies of test rows or of their groups;"
             f" got {len(classes)}. Add samples, or hold others out."
         )
-    smallest = np.bincount(number).min()
+    pools = [usable[number == index] for index in range(len(classes))]
+    smallest = min(len(pool if together is None else np.unique(together[pool])) for pool in pools)
     sizes = sorted(size for size in wanted if size <= smallest and size * len(classes) < len(usable))
     drawn: dict[int | None, list[Rows]] = {int(size): [] for size in sizes}
     random = np.random.default_rng(random_state)
     for _ in range(n_draws if sizes else 0):
-        shuffled = [random.permutation(usable[number == index]) for index in range(len(classes))]
+        shuffled = [_first_of_groups(random.permutation(pool), together) for pool in pools]
         for size, draws in drawn.items():
             draws.append(np.sort(np.concatenate([rows[:size] for rows in shuffled])))
     drawn[None] = [usable]
@@ -234,6 +237,10 @@ def held_out_fold(
         "random_state": random_state,
     }
     return make_folds(y, **shared)[0] if splits is None else predefined_fold(y, splits, **shared)
+
+
+def _first_of_groups(rows: Rows, together: Rows | None) -> Rows:
+    return rows if together is None else rows[np.sort(np.unique(together[rows], return_index=True)[1])]
 
 
 def _point(

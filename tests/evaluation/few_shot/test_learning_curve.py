@@ -62,6 +62,21 @@ def test_copies_of_test_rows_and_their_groups_are_never_fitted_on():
     assert drawn[None][0].tolist() == [row for row in TRAIN.tolist() if row not in (0, 22, 24)]
 
 
+def test_copies_and_rows_of_a_group_are_one_label():
+    together = np.arange(60)
+    together[0:20:2] = [60] * 7 + [61, 62, 63]  # of class a four pictures, one of them seven times
+    drawn = draw_rows(
+        CLASSES, train=TRAIN, test=TEST, together=together, labels_per_class=(1, 4, 5), n_draws=40
+    )
+    assert list(drawn) == [1, 4, None]
+    for one, four in zip(drawn[1], drawn[4], strict=True):
+        assert set(one) < set(four)
+        assert np.unique(CLASSES[four], return_counts=True)[1].tolist() == [4] * 3
+        assert len(set(together[four])) == 12
+    assert len({int(row) for rows in drawn[4] for row in rows if row < 14}) == 7  # any of the copies
+    assert drawn[None][0].tolist() == TRAIN.tolist()
+
+
 def test_points_are_the_accuracies_of_the_head_fitted_on_the_draws():
     X = clusters(CLASSES)
     head = load_head("ridge")
