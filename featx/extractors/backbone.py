@@ -1,5 +1,6 @@
 """Backbone: a frozen network with its weights' own preprocessing; it runs on one batch and knows no files or caches."""
 
+import difflib
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, cast, get_args
 
@@ -107,10 +108,9 @@ class BackboneOptions:
         known = ("weights", "preset", "layer", "pool", "size", "pixels")
         unknown = [key for key in options if key not in known]
         if unknown:
-            raise UsageError(
-                f"{request.name}: expected keys {', '.join(known)}, got {unknown[0]!r}. "
-                f"Remove it or correct its name."
-            )
+            close = difflib.get_close_matches(unknown[0], known, n=1)
+            hint = f"Did you mean {close[0]!r}?" if close else "Remove it or correct its name."
+            raise UsageError(f"{request.name}: expected keys {', '.join(known)}, got {unknown[0]!r}. {hint}")
         size = options.get("size")
         if size is not None and not (size.isascii() and size.isdigit() and 0 < int(size) <= 4096):
             raise UsageError(f"{request.name}: expected size in pixels from 1 to 4096, got {size!r}.")

@@ -4,6 +4,7 @@ A new descriptor is one function: decorate it with ``_describes``, give it the i
 float parameters with defaults, and it can be named, validated and listed like the others.
 """
 
+import difflib
 import inspect
 import math
 import numbers
@@ -77,7 +78,9 @@ def resolve(name: str, /, **parameters: Number) -> dict[str, Number]:
     unknown = next((parameter for parameter in parameters if parameter not in descriptor.parameters), None)
     if unknown is not None:
         known = ", ".join(descriptor.parameters)
-        raise UsageError(f"descriptor {name!r} has no parameter {unknown!r}; expected one of: {known}.")
+        close = difflib.get_close_matches(unknown, descriptor.parameters, n=1)
+        hint = f" Did you mean {close[0]!r}?" if close else ""
+        raise UsageError(f"descriptor {name!r} has no parameter {unknown!r}; expected one of: {known}.{hint}")
     return {
         parameter: _canonical(name, parameter, parameters.get(parameter, default), default)
         for parameter, default in descriptor.parameters.items()

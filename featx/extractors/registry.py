@@ -19,6 +19,7 @@ __all__ = ["Source", "find_source", "load", "load_source", "source_names"]
 GROUP = "featx.extractors"
 _DEFAULT_SOURCES = ("descriptor", "torchvision")
 """Where a name without a source is looked up, in this order; the first answers without importing torch."""
+_SUGGESTED = 3
 
 
 class Source(Protocol):
@@ -86,14 +87,15 @@ def find_source(request: Request) -> Source:
         source = load_source(request.source)
         known = source.names()
         if request.name not in known:
-            raise _unknown(request, {request.source: known})
+            raise _unknown(request, known)
         return source
-    searched: dict[str, Sequence[str]] = {}
+    searched: list[str] = []
     for name in _DEFAULT_SOURCES:
         source = load_source(name)
-        searched[name] = source.names()
-        if request.name in searched[name]:
+        known = source.names()
+        if request.name in known:
             return source
+        searched += known
     raise _unknown(request, searched)
 
 
@@ -147,15 +149,19 @@ def _entry_points() -> dict[str, importlib.metadata.EntryPoint]:
     return found
 
 
-def _unknown(request: Request, known: dict[str, Sequence[str]]) -> UsageError:
-    names = [name for names in known.values() for name in names]
-    close = difflib.get_close_matches(request.name, names, n=4, cutoff=0.5)
+def _unknown(request: Request, known: Sequence[str]) -> UsageError:
+    prefix = f"{request.source}/" if request.source else ""
+    close = [name for name in known if name.startswith(request.name.lower())]
+    close = close[:_SUGGESTED] or difflib.get_close_matches(request.name, known, n=_SUGGESTED, cutoff=0.65)
     if close:
-        prefix = f"{request.source}/" if request.source else ""
-        hint = f"Did you mean {', '.join(prefix + name for name in close)}?"
+        hint = f"Did you mean {' or '.join(prefix + name for name in close)}?"
     elif request.source is None:
-        hint = f"timm's models are written timm/{request.name} and need: pip install timm"
+        hint = (
+            "See: featx list backbones, featx list descriptors; "
+            f"timm's models are written timm/{request.name} and need: pip install timm"
+        )
     else:
-        hint = "See: featx list backbones"
-    where = " or ".join(known)
-    return UsageError(f"no extractor is called '{request.name}' in {where}. {hint}")
+        hint = "See: featx list descriptors"
+        if request.source != "descriptor":
+            hint = f"See: featx list backbones --source {request.source}"
+    return UsageError(f"no extractor is called '{prefix}{request.name}'. {hint}")

@@ -325,7 +325,7 @@ def test_equal_parameters_resolve_to_one_canonical_form():
         (
             "hog",
             {"cells": 8},
-            "'hog' has no parameter 'cells'; expected one of: size, orientations, cell, block",
+            "'hog' has no parameter 'cells'; expected one of: size, .*, cell, block. Did you mean 'cell'",
         ),
         ("hog", {"name": 8}, "'hog' has no parameter 'name'"),
         ("hog", {"image": 8}, "'hog' has no parameter 'image'"),

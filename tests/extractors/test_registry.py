@@ -33,12 +33,18 @@ def test_the_extra_sources_are_known_without_importing_them():
     [
         (
             "resnet5",
-            r"no extractor is called 'resnet5' in descriptor or torchvision. Did you mean .*resnet50",
+            r"^no extractor is called 'resnet5'\. Did you mean resnet50\?$",
         ),
-        ("hogg", r"Did you mean .*hog"),
-        ("torchvision/resnet51", r"in torchvision. Did you mean .*torchvision/resnet50"),
+        ("hogg", r"^no extractor is called 'hogg'\. Did you mean hog\?$"),
+        ("mobilnet", r"Did you mean mobilenet_v2\?$"),
+        ("VGG", r"Did you mean vgg11 or vgg11_bn or vgg13\?$"),
+        (
+            "torchvision/resnet51",
+            r"called 'torchvision/resnet51'\. Did you mean .*torchvision/resnet50 or torchvision/",
+        ),
         ("zzzzzzzzz", r"timm's models are written timm/zzzzzzzzz and need: pip install timm$"),
-        ("descriptor/zzzzzz", r"no extractor is called 'zzzzzz' in descriptor. See: featx list backbones"),
+        ("descriptor/zzzzzz", r"called 'descriptor/zzzzzz'\. See: featx list descriptors$"),
+        ("torchvision/zzzzzz", r"See: featx list backbones --source torchvision$"),
         ("tim/resnet50", r"no source of extractors is called 'tim'; there are .*Did you mean timm\?"),
         ("zzzzzzz/x", r"no source .* 'zzzzzzz'.*Install the package that offers it"),
     ],

@@ -185,7 +185,7 @@ def test_random_weights_are_said_loudly_and_are_the_same_every_time(caplog):
 
 def test_a_close_name_is_offered():
     with pytest.raises(
-        UsageError, match=r"no extractor is called 'resnet18b' in timm. Did you mean timm/resnet18"
+        UsageError, match=r"no extractor is called 'timm/resnet18b'\. Did you mean timm/resnet18"
     ):
         registry.find_source(parse("timm/resnet18b")[0])
 

@@ -149,7 +149,11 @@ def test_another_size_scales_crop_and_resize():
     [
         (f"{SMALL}:weights=V9", r"one of IMAGENET1K_V1, DEFAULT, a path ending in \.pth.*got 'V9'"),
         (f"{SMALL}:weights=none:preset=V9", r"expected preset to be one of IMAGENET1K_V1, DEFAULT, got 'V9'"),
-        (f"{SMALL}:weights=none:colour=red", r"expected keys weights, preset, layer.*got 'colour'"),
+        (
+            f"{SMALL}:weights=none:colour=red",
+            r"expected keys weights, preset, layer.*got 'colour'. Remove it",
+        ),
+        (f"{SMALL}:weight=none", r"got 'weight'\. Did you mean 'weights'\?$"),
         (f"{SMALL}:weights=none:size=0", r"size in pixels from 1 to 4096, got '0'"),
         (f"{SMALL}:weights=none:size=big", r"size in pixels from 1 to 4096, got 'big'"),
         (f"{SMALL}:weights=none:pixels=raw", r"one of exact, fast, got 'raw'"),
