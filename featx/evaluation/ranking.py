@@ -281,24 +281,30 @@ def _cut(name: str, interval: Interval | None) -> Interval | None:
 def _paired(entries: Sequence[Entry], metric: str) -> tuple[list[tuple[Entry, Entry]], list[str]]:
     """Return every fusion with the best of its parts; say which parts do not contend."""
     found: list[tuple[Entry, Entry]] = []
-    alone: list[str] = []
+    notes: list[str] = []
+    alone = {(one.parts[0], one.head): one for one in entries if len(one.parts) == 1}
     for fused in entries:
         if fused.fusion is None:
             continue
-        parts = [
-            one
-            for one in entries
-            if len(one.parts) == 1 and one.parts[0] in fused.parts and one.head == fused.head
-        ]
+        missing = [at for at, part in enumerate(fused.parts) if (part, fused.head) not in alone]
+        parts = [alone[part, fused.head] for part in fused.parts if (part, fused.head) in alone]
         if parts:
             found.append((fused, max(parts, key=lambda one: one.metrics[metric].mean)))
-        if len(parts) < len(fused.parts):
-            which = "not every" if parts else "no"
-            alone.append(
-                f"{which} part of {fused.extractor} contends by itself with {fused.head}, so what fusion gains"
-                " is not fully known"
-            )
-    return found, list(dict.fromkeys(alone))
+        if missing:
+            notes.append(_unmatched_note(fused, missing))
+    return found, list(dict.fromkeys(notes))
+
+
+def _unmatched_note(fused: Entry, missing: Sequence[int]) -> str:
+    assert fused.extractor is not None
+    names = fused.extractor.split("+")
+    how = (
+        f"add {' '.join(f'-x {names[at]}' for at in missing)}"
+        if len(names) == len(fused.parts)
+        else "name them too"  # a path with a plus in it
+    )
+    which = "no part" if len(missing) == len(fused.parts) else "not every part"
+    return f"{which} of {fused.extractor} contends by itself: {how} to see what the fusion gains"
 
 
 def _gains(pairs: Sequence[tuple[Entry, Entry]], differences: Sequence[Difference]) -> list[Gain]:

@@ -122,15 +122,23 @@ def test_a_fusion_is_compared_with_the_best_of_its_parts_under_the_same_head():
 
 
 def test_a_fusion_whose_parts_do_not_contend_is_named():
+    values = [0.9, 0.9, 0.9, 0.8, 0.9]
     fused = [
-        entry("a+b", [0.9, 0.9, 0.9, 0.8, 0.9], parts=(0, 1), head=head, fusion="early")
+        entry(name, values, parts=parts, head=head, fusion="early")
+        for name, parts in (("a+b:size=2", (0, 1)), ("b:size=2+c", (1, 2)), ("odd+name+a", (3, 0)))
         for head in ("logreg", "svm")
     ]
-    found = ranked(*fused, entry("a", [0.9, 0.9, 0.9, 0.8, 0.9]))
-    assert len(found.gains) == 1
+    found = ranked(*fused, *(entry("a", values, head=head) for head in ("logreg", "svm")))
+    assert [gain.extractor for gain in found.gains] == [
+        "a+b:size=2",
+        "a+b:size=2",
+        "odd+name+a",
+        "odd+name+a",
+    ]
     assert found.notes == [
-        "not every part of a+b contends by itself with logreg, so what fusion gains is not fully known",
-        "no part of a+b contends by itself with svm, so what fusion gains is not fully known",
+        "not every part of a+b:size=2 contends by itself: add -x b:size=2 to see what the fusion gains",
+        "no part of b:size=2+c contends by itself: add -x b:size=2 -x c to see what the fusion gains",
+        "not every part of odd+name+a contends by itself: name them too to see what the fusion gains",
     ]
 
 
