@@ -12,10 +12,10 @@ from numpy.typing import NDArray
 from featx.comparison_results import comparison_results
 from featx.contenders import check_distinct, read_contenders
 from featx.engine import Progress, SettingsKeywords
-from featx.evaluation import load_head
 from featx.evaluation.comparison import HeadComparison, check_comparison, compare_heads
 from featx.evaluation.fusion import Fusion
 from featx.evaluation.grid_search import Answer
+from featx.evaluation.heads import head_records, load_head
 from featx.features import extract
 from featx.printable import printable_line
 from featx.samples import read_labelled
@@ -250,7 +250,7 @@ def compare(
         table,
         source=source_of(samples),
         n_unlabelled=n_unlabelled,
-        protocol=protocol,
+        protocol={**protocol, "class_weight": class_weight, "heads": head_records(recipes)},
         n_jobs=n_jobs,
         progress=fitting,
     )

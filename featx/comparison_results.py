@@ -23,7 +23,7 @@ from featx.tracking import SCHEMA, plain_json, provenance, sample_records
 
 __all__ = ["comparison_results"]
 
-_CHOSEN_WITH_ALL = "the parameters were chosen with all labels of the fold, so the small sizes are as good as they can be, or flattered"
+_CHOSEN_WITH_ALL = "its parameters were chosen with all labels of the fold, which flatters the small sizes"
 
 
 def comparison_results(
@@ -51,7 +51,7 @@ def comparison_results(
     n_unlabelled : int
         How many more samples had no label.
     protocol : mapping
-        ``cv``, ``random_state`` and ``n_components`` of the comparison.
+        ``cv``, ``random_state``, ``n_components``, ``class_weight`` and ``heads`` of the comparison.
     n_jobs : int or None
         Processes to fit the learning curve in.
     progress : callable, optional
@@ -81,6 +81,8 @@ def comparison_results(
                 "split": features.splits is not None,
                 "random_state": seed,
                 "n_components": protocol["n_components"],
+                "class_weight": protocol["class_weight"],
+                "heads": protocol["heads"],
                 "n_train": round(float(np.mean([len(fold.train) for fold in found.folds]))),
                 "n_test": round(float(np.mean([len(fold.test) for fold in found.folds]))),
             },

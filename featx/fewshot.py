@@ -16,7 +16,7 @@ from featx.evaluation.few_shot.accuracy import check_support, episode_accuracies
 from featx.evaluation.few_shot.episodes import Episodes, draw_episodes
 from featx.evaluation.few_shot.learning_curve import check_sizes, held_out_fold, learning_curve
 from featx.evaluation.folds import inseparable_rows
-from featx.evaluation.heads import Head, load_head
+from featx.evaluation.heads import Head, head_records, load_head
 from featx.evaluation.intervals import mean_interval
 from featx.evaluation.significance import Difference, compare_episodes, corrected, verdict_of
 from featx.features import Features, extract
@@ -199,6 +199,7 @@ def few_shot(
         "queries": queries,
         "episodes": episodes,
         "random_state": seed,
+        "heads": head_records(recipes),
     }
     found = {
         "schema": SCHEMA,

@@ -98,6 +98,11 @@ def test_the_results_are_strict_json_of_the_documented_form(found):
         "split": False,
         "random_state": 0,
         "n_components": None,
+        "class_weight": None,
+        "heads": [
+            {"name": "centroid", "recipe": "built in"},
+            {"name": "RidgeClassifier", "recipe": None},
+        ],
         "n_train": 24,
         "n_test": 12,
     }
@@ -275,3 +280,11 @@ def test_a_fresh_seed_is_that_of_the_heads_too(images, monkeypatch):
     monkeypatch.setattr("featx.comparing.load_head", recorded)
     found = featx.compare(pixels, "pixels:size=1", heads=["centroid"], labels=labels, cv=3, random_state=None)
     assert seeds == [found.results["protocol"]["random_state"]]
+
+
+def test_the_weights_of_the_classes_are_part_of_the_protocol(images):
+    pixels, labels = images
+    options = {"heads": ["ridge"], "labels": labels, "cv": 3}
+    for weight in ("balanced", {"r": 2.0, "g": 1.0, "b": 1.0}):
+        found = featx.compare(pixels, "pixels:size=1", class_weight=weight, **options)
+        assert found.results["protocol"]["class_weight"] == weight

@@ -144,6 +144,9 @@ def test_what_is_saved_is_read_as_plain_json_and_tables(found, tmp_path):
     results = json.loads((tmp_path / "run" / "results.json").read_text())
     assert results == json.loads(json.dumps(found.results))
     assert (results["schema"], results["kind"], results["command"]) == (1, "fewshot", None)
+    assert results["protocol"]["heads"] == [
+        {"name": name, "recipe": "built in"} for name in ("centroid", "ridge")
+    ]
     with (tmp_path / "run" / "results.csv").open() as file:
         rows = list(csv.DictReader(file))
     assert [float(row["mean"]) for row in rows] == [one["mean"] for one in results["results"]]

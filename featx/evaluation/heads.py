@@ -1,6 +1,7 @@
 """Finding a head by its name, by the path of a recipe, or from an estimator; it fits none of them."""
 
 import difflib
+import hashlib
 import importlib
 import importlib.util
 import inspect
@@ -14,7 +15,7 @@ from typing import Any, Literal
 
 from featx.errors import UsageError
 
-__all__ = ["Head", "Task", "head_names", "load_head"]
+__all__ = ["Head", "Task", "head_names", "head_records", "load_head"]
 
 Task = Literal["classification", "regression"]
 
@@ -33,12 +34,15 @@ class Head:
         Its search space, as :class:`~sklearn.model_selection.GridSearchCV` takes it; may be empty.
     task : {"classification", "regression"}
         What kind of labels it learns.
+    recipe : str or None
+        ``"built in"``, the SHA-256 of the recipe's file in hex, or None for a head that comes of neither.
     """
 
     name: str
     pipeline: Any
     grid: Mapping[str, Sequence[Any]] | Sequence[Mapping[str, Sequence[Any]]]
     task: Task
+    recipe: str | None = None
 
     @property
     def candidates(self) -> list[dict[str, Any]]:
@@ -52,6 +56,11 @@ def head_names() -> list[str]:
     """Return the names of the shipped heads, sorted, without importing them."""
     pipelines = importlib.import_module("featx.pipelines")
     return sorted(module.name for module in pkgutil.iter_modules(pipelines.__path__))
+
+
+def head_records(heads: Sequence[Head]) -> list[dict[str, str | None]]:
+    """Return ``name, recipe`` of heads, as a run's results tell which recipes it used."""
+    return [{"name": head.name, "recipe": head.recipe} for head in heads]
 
 
 def load_head(
@@ -91,12 +100,14 @@ def load_head(
     >>> load_head(LinearRegression()).task
     'regression'
     """
+    digest: str | None = None
     if isinstance(name_or_path, str | os.PathLike):
         text = os.fspath(name_or_path)
         if text.endswith(".py"):
             name, recipe = Path(text).stem, _module_from_file(Path(text))
+            digest = hashlib.sha256(Path(text).read_bytes()).hexdigest()
         else:
-            name, recipe = text, _shipped_module(text)
+            name, recipe, digest = text, _shipped_module(text), "built in"
         pipeline = _build(recipe, text, class_weight=class_weight, random_state=random_state)
         grid = _called(recipe.grid, f"head {text!r}: grid()")
     else:
@@ -105,7 +116,7 @@ def load_head(
         name = type(last).__name__
         if class_weight is not None:
             raise UsageError(f"class_weight cannot be set on a given {name}; set it on the estimator itself.")
-    head = Head(name=name, pipeline=pipeline, grid=grid, task=_task_of(pipeline, name))
+    head = Head(name=name, pipeline=pipeline, grid=grid, task=_task_of(pipeline, name), recipe=digest)
     _check_grid(head)
     return head
 

@@ -1,15 +1,16 @@
+import hashlib
 import subprocess
 import sys
 
 import pytest
 from sklearn.cluster import KMeans
-from sklearn.linear_model import Ridge
+from sklearn.linear_model import Ridge, RidgeClassifier
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from sklearn.svm import SVC
 
 from featx.errors import UsageError
-from featx.evaluation.heads import head_names, load_head
+from featx.evaluation.heads import head_names, head_records, load_head
 
 
 def test_the_shipped_heads_are_found_by_name():
@@ -61,6 +62,12 @@ def grid():
 def test_a_recipe_of_the_users_own_is_loaded_by_its_path(tmp_path):
     path = tmp_path / "mine.py"
     path.write_text(RECIPE)
+    known = hashlib.sha256(path.read_bytes()).hexdigest()
+    assert head_records([load_head(path), load_head("centroid"), load_head(RidgeClassifier())]) == [
+        {"name": "mine", "recipe": known},
+        {"name": "centroid", "recipe": "built in"},
+        {"name": "RidgeClassifier", "recipe": None},
+    ]
     head = load_head(path)
     assert (head.name, head.task) == ("mine", "classification")
     assert head.candidates == [{"ridgeclassifier__alpha": 10.0}, {"ridgeclassifier__alpha": 1.0}]
