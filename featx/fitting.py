@@ -15,6 +15,7 @@ from featx.evaluation.fusion import Fusion, check_fusion
 from featx.features import extract
 from featx.model import Model
 from featx.samples import read_labelled
+from featx.wording import counted
 
 __all__ = ["fit"]
 
@@ -109,7 +110,7 @@ def fit(
     found = search(features.X, features.y, recipe, **shared)
     notes = list(dict.fromkeys([*evaluation.notes, *found.notes]))
     if n_unlabelled:
-        notes.append(f"{n_unlabelled} samples have no label and were left out.")
+        notes.append(f"left out {counted(n_unlabelled, 'sample')} without a label")
     notes += [
         f"{spec.text} has {spec.n_features} features, no more than the {n_components} components asked for: PCA leaves"
         " them as they are"

@@ -96,7 +96,7 @@ def test_predictions_come_in_parts_with_failures_left_out(model, images, tmp_pat
 def test_rows_without_a_label_are_left_out_and_counted(images, labels):
     fitted = featx.fit(images, "pixels", labels=[*labels[:-2], None, None], cv=3)
     assert fitted.record["n_samples"] == 22
-    assert any("2 samples have no label" in note for note in fitted.record["notes"])
+    assert any("left out 2 samples without a label" in note for note in fitted.record["notes"])
 
 
 def test_fitting_without_labels_is_refused(images):

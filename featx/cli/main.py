@@ -100,7 +100,8 @@ def _reworded(error: typer.TyperException) -> str:
         said = said.replace("Input should be", "expected").replace("a valid integer", "a whole number")
         said += f", got {details()[0]['input']!r}"
     context = getattr(error, "ctx", None)
-    return f"{said}. See: {context.command_path if context else 'featx'} --help"
+    said += "" if said.endswith("?") else "."
+    return f"{said} See: {context.command_path if context else 'featx'} --help"
 
 
 def _complain(message: str, exit_code: int) -> int:

@@ -12,6 +12,7 @@ import pyarrow as pa
 
 from featx.errors import SampleIOError, UsageError
 from featx.samples.table import SampleTable
+from featx.wording import counted
 
 __all__ = ["IMAGE_EXTENSIONS", "read_folder"]
 
@@ -24,6 +25,7 @@ IMAGE_EXTENSIONS = (
 
 _Ancestors = tuple[tuple[int, int], ...]  # device and inode of a folder and of all above it
 
+_ONE = {"links that lead back up": "link that leads back up"}
 _SPLIT_NAMES = frozenset({"train", "val", "valid", "validation", "test"})
 _SUFFIXES = tuple(extension.encode() for extension in IMAGE_EXTENSIONS)
 
@@ -55,7 +57,9 @@ def read_folder(folder: str) -> SampleTable:
     """
     root = Path(folder).absolute()
     found = _scan(root)
-    summary = ", ".join(f"{count} {what}" for what, count in found.skipped.items())
+    summary = ", ".join(
+        counted(count, _ONE.get(what, what.removesuffix("s")), what) for what, count in found.skipped.items()
+    )
     if found.extensions:
         summary += f" (extensions: {', '.join(repr(name) for name in sorted(found.extensions)[:5])})"
     if not found.paths:
@@ -170,7 +174,7 @@ def _say(table: SampleTable, *, skipped: str, only_hidden: bool) -> None:
         )
     if classes and (n_unlabelled := len(table) - int(table.labelled.sum())):
         _log.warning(
-            "%r: %d images lie directly in it, beside class folders: they have no label",
+            "%r: %s directly in it, beside class folders, without a label",
             table.root,
-            n_unlabelled,
+            counted(n_unlabelled, "image"),
         )

@@ -87,7 +87,7 @@ def test_of_many_classes_five_are_named(text, photos, tmp_path, labels, line):
     shown = text("fit", "m.csv", "-x", "pixels:size=2", "--head", "centroid", "--cv", "3", "--jobs", "1")
     assert shown.err.splitlines() == [
         line,
-        f"note: {20 - len(labels)} samples have no label and were left out.",
+        f"note: left out {20 - len(labels)} samples without a label",
     ]
 
 

@@ -88,6 +88,7 @@ def test_version(featx):
         (["extract", "photos"], "Missing option"),
         (["extract", "--nonsense"], "No such option: --nonsense. See: featx extract --help"),
         (["nonsense"], "No such command 'nonsense'. See: featx --help"),
+        (["fitt"], "No such command 'fitt'. Did you mean 'fit'? See: featx --help\n"),
         (["cache", "nonsense"], "No such command 'nonsense'. See: featx cache --help"),
         (
             ["fit", "photos", "-x", "hog", "--cv", "2.5"],

@@ -55,7 +55,7 @@ def test_files_beside_class_folders_have_no_label(tmp_path, caplog):
     table = read_samples(plant(tmp_path, "cats/a.jpg", "b.jpg"))
     assert table.ids.tolist() == ["b.jpg", "cats/a.jpg"]
     assert table.labelled.tolist() == [False, True]
-    assert "1 images lie directly in it" in caplog.text
+    assert "1 image directly in it, beside class folders, without a label" in caplog.text
 
 
 def test_extensions_count_in_any_case(tmp_path):
@@ -85,7 +85,7 @@ def test_what_is_left_out_is_counted_and_said(tmp_path, caplog):
         "unknown extensions": 3,
         "empty folders": 1,
     }
-    for words in ("2 hidden files", "3 unknown extensions", "1 empty folders", "'.heic'"):
+    for words in ("2 hidden files", "3 unknown extensions", "1 empty folder (", "'.heic'"):
         assert words in caplog.text
     assert "WARNING" in caplog.text
 
@@ -184,7 +184,7 @@ def test_a_folder_without_images_says_what_is_there_and_what_is_expected(tmp_pat
         read_samples(tmp_path)
     plant(tmp_path, "a.heic", "b.txt", ".c.jpg", "cats/x")
     with pytest.raises(
-        UsageError, match=r"found 3 unknown extensions, 1 hidden files, 1 empty folders .*'\.heic'"
+        UsageError, match=r"found 3 unknown extensions, 1 hidden file, 1 empty folder .*'\.heic'"
     ):
         read_samples(tmp_path)
 
