@@ -3,7 +3,7 @@
 import csv
 import hashlib
 import importlib.metadata
-import io
+import itertools
 import json
 import math
 import os
@@ -12,8 +12,9 @@ import shlex
 import tempfile
 import time
 import uuid
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -54,18 +55,24 @@ _VERSIONS = ("featx", "scikit-learn", "numpy", "torch", "torchvision", "Pillow")
 _NEXT = "Name a folder that 'featx compare --out' or 'featx fewshot --out' wrote."
 
 
-def check_run_folder(folder: str | os.PathLike[str] | None) -> None:
+class _NewerRun(UsageError):
+    """A run that a newer featx wrote."""
+
+
+def check_run_folder(folder: str | os.PathLike[str] | None, *, kind: str | None = None) -> None:
     """Refuse a folder that a run cannot be written to, before any work is done.
 
     Parameters
     ----------
     folder : path or None
         None writes nothing, and passes.
+    kind : {"compare", "fewshot"}, optional
+        Of the run to be written; one of the other kind is not replaced.
 
     Raises
     ------
     UsageError
-        If it is a file or in one, cannot be written to, or holds something else than a run of featx.
+        If it is a file or in one, cannot be written to, or holds something else than a run of featx of that kind.
     """
     if folder is None:
         return
@@ -84,15 +91,19 @@ def check_run_folder(folder: str | os.PathLike[str] | None) -> None:
     if not found:
         return
     try:
-        read_run(path)
+        before = read_run(path)["kind"]
+    except _NewerRun:
+        raise
     except UsageError as error:
-        if "newer featx" in str(error):
-            raise
         if _RESULTS in found and set(found) <= {_RESULTS, *_OF_A_RUN}:
             return  # a run that was damaged: nothing else is there to lose
         raise UsageError(
             f"'{path}' holds {found[0]!r} and no run of featx. Name a new or an empty folder."
         ) from error
+    if kind is not None and before != kind:
+        raise UsageError(
+            f"'{path}' holds a run of 'featx {before}', which one of 'featx {kind}' would replace. Name another folder."
+        )
 
 
 def write_run(
@@ -120,22 +131,24 @@ def write_run(
     OSError
         If a file cannot be written.
     """
-    check_run_folder(folder)
+    check_run_folder(folder, kind=results["kind"])
     path = Path(folder)
     path.mkdir(parents=True, exist_ok=True)
-    files = {f"{name}.csv": _csv(header, rows) for name, (header, rows) in tables.items()}
+    files: dict[str, Iterable[bytes]] = {
+        f"{name}.csv": _csv(header, rows) for name, (header, rows) in tables.items()
+    }
     if results.get("command"):
         place = f"cd {shlex.quote(results['directory'])} &&\n" if results.get("directory") else ""
-        files[_COMMAND] = os.fsencode(f"{place}{results['command']}\n")
+        files[_COMMAND] = [os.fsencode(f"{place}{results['command']}\n")]
     text = json.dumps(plain_json({**results, "schema": SCHEMA}), indent=1, allow_nan=False)
-    files[_RESULTS] = f"{text}\n".encode()
+    files[_RESULTS] = [f"{text}\n".encode()]
     written: list[tuple[Path, Path]] = []
     try:
         for name, content in files.items():
             temporary = path / f".{uuid.uuid4().hex}.tmp"
             written.append((temporary, path / name))
             with temporary.open("xb") as file:
-                file.write(content)
+                file.writelines(content)
                 file.flush()
                 os.fsync(file.fileno())
         for name in _OF_A_RUN - files.keys():
@@ -168,7 +181,7 @@ def read_run(folder: str | os.PathLike[str]) -> dict[str, Any]:
     if type(number) is not int or results.get("kind") not in _KINDS:
         raise UsageError(f"'{path}' is no run of featx: it lacks a schema and a kind. {_NEXT}")
     if number > SCHEMA:
-        raise UsageError(
+        raise _NewerRun(
             f"'{path}' has schema {number}, of a newer featx; this one reads up to {SCHEMA}. Upgrade featx."
         )
     assert isinstance(results, dict)
@@ -307,9 +320,8 @@ def _data_digest(features: "Features") -> str:
     return hashlib.sha256("\n".join(lines).encode()).hexdigest()
 
 
-def _csv(header: Sequence[str], rows: Iterable[Sequence[Any]]) -> bytes:
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(header)
-    writer.writerows([harmless_cell(cell) for cell in row] for row in rows)
-    return text.getvalue().encode()
+def _csv(header: Sequence[str], rows: Iterable[Sequence[Any]]) -> Iterator[bytes]:
+    """Give the lines of a table, which may have more rows than fit into memory."""
+    lines: Any = csv.writer(SimpleNamespace(write=str.encode), lineterminator="\n")
+    for row in itertools.chain([header], rows):
+        yield lines.writerow([harmless_cell(cell) for cell in row])

@@ -50,6 +50,32 @@ def test_a_folder_with_something_else_is_left_as_it_is(tmp_path):
     assert (tmp_path / "results.csv").read_text() == "the user's own"
 
 
+def test_a_run_of_another_kind_is_not_replaced(tmp_path):
+    write_run(tmp_path, results=RESULTS, tables={})
+    with pytest.raises(
+        UsageError, match="holds a run of 'featx compare', which one of 'featx fewshot' would replace"
+    ):
+        write_run(tmp_path, results={**RESULTS, "kind": "fewshot"}, tables={})
+    assert read_run(tmp_path)["kind"] == "compare"
+    check_run_folder(tmp_path)
+    check_run_folder(tmp_path, kind="compare")
+    with pytest.raises(UsageError, match="Name another folder"):
+        check_run_folder(tmp_path, kind="fewshot")
+
+
+def test_rows_are_written_as_they_come(tmp_path):
+    written = []
+
+    def rows():
+        for number in range(100_000):
+            yield [number, "x" * 10]
+        written.extend(path.stat().st_size for path in (tmp_path / "run").glob(".*.tmp"))
+
+    write_run(tmp_path / "run", results=RESULTS, tables={"folds": (["a", "b"], rows())})
+    assert max(written) > 1_000_000
+    assert len((tmp_path / "run/folds.csv").read_text().splitlines()) == 100_001
+
+
 def test_a_run_that_was_cut_short_may_be_written_again_where_nothing_else_is_lost(tmp_path):
     write_run(tmp_path, results=RESULTS, tables={"results": (["a"], [[1]])})
     (tmp_path / "results.json").write_text("{")
