@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 __all__ = ["Screen", "columns", "counted", "printable", "shortened", "size_text"]
 
 _LINE_SECONDS = 10.0
+_PACE_SECONDS = 3.0
 _UNITS = {"extracting": "images", "fitting": "fits", "downloading": "MiB"}
 _NAMED = 5
 _WORD_LENGTH = 200
@@ -149,66 +150,80 @@ class _OneLine(logging.Formatter):
 @contextmanager
 def _bar() -> "Iterator[Callable[[Progress], None]]":
     from rich.console import Console
-    from rich.progress import (
-        BarColumn,
-        MofNCompleteColumn,
-        Progress,
-        ProgressColumn,
-        Task,
-        TextColumn,
-        TimeRemainingColumn,
-    )
-    from rich.text import Text
-
-    class Rate(ProgressColumn):
-        def render(self, task: Task) -> Text:
-            return Text(f"{task.speed:.0f} {_UNITS[task.description]}/s" if task.speed else "")
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
     bar = Progress(
         TextColumn("{task.description}"),
         BarColumn(),
         MofNCompleteColumn(),
-        Rate(),
-        TimeRemainingColumn(),
+        TextColumn("{task.fields[pace]}"),
         TextColumn("{task.fields[failed]}"),
         console=Console(stderr=True),
         transient=True,
     )
+    pace = _Pace()
     with bar:
-        task = bar.add_task("extracting", total=None, failed="")
+        task = bar.add_task("extracting", total=None, pace="", failed="")
 
         def callback(progress: "Any") -> None:
-            if bar.tasks[task].description != progress.work or progress.done < bar.tasks[task].completed:
+            if pace.begins(progress):
                 bar.reset(task, description=progress.work)
             failed = f"{progress.failed} failed" if progress.failed else ""
-            bar.update(task, completed=progress.done, total=progress.total, failed=failed)
+            told = pace.text(progress)
+            bar.update(task, completed=progress.done, total=progress.total or None, pace=told, failed=failed)
 
         yield callback
 
 
 def _lines() -> "Callable[[Progress], None]":
-    started = last = time.monotonic()
-    before = 0
+    pace = _Pace()
+    last = time.monotonic()
+    told = False
 
     def callback(progress: "Progress") -> None:
-        nonlocal started, last, before
+        nonlocal last, told
+        if pace.begins(progress):
+            told = False
         now = time.monotonic()
-        if progress.done < before:  # another piece of work
-            started = now
-        before = progress.done
-        if now - last < _LINE_SECONDS:
+        ended = progress.done == progress.total
+        if now - last < _LINE_SECONDS and not (ended and told):
             return
-        last = now
-        rate = progress.done / max(now - started, 1e-3)
-        left = (progress.total - progress.done) / rate if rate else 0.0
-        failed = f", {progress.failed} failed" if progress.work == "extracting" else ""
-        print(
-            f"{progress.work}: {progress.done} of {progress.total}, {rate:.0f} {_UNITS[progress.work]}/s, "
-            f"about {left:.0f} s left{failed}",
-            file=sys.stderr,
-        )
+        last, told = now, not ended  # what has had a line gets one for its end
+        of_all = f" of {progress.total}" if progress.total else ""
+        parts = [f"{progress.done}{of_all}", pace.text(progress)]
+        if progress.work == "extracting":
+            parts.append(f"{progress.failed} failed")
+        print(f"{progress.work}: {', '.join(filter(None, parts))}", file=sys.stderr)
 
     return callback
+
+
+class _Pace:
+    """How fast one piece of work goes, once it has gone on for long enough to tell."""
+
+    def __init__(self) -> None:
+        self._before: Progress | None = None
+        self._began = (0.0, 0)
+
+    def begins(self, progress: "Progress") -> bool:
+        """Take in how far it is; whether this is another piece of work than before."""
+        before, self._before = self._before, progress
+        if before is not None and before.work == progress.work and before.done <= progress.done:
+            return False
+        self._began = (time.monotonic(), progress.done)
+        return True
+
+    def text(self, progress: "Progress") -> str:
+        """Return the rate and the time that is left, or nothing."""
+        began, done = self._began
+        seconds = time.monotonic() - began
+        if seconds < _PACE_SECONDS or progress.done == done:
+            return ""
+        rate = (progress.done - done) / seconds
+        shown = f"{rate:.0f}" if rate >= 10 else f"{rate:.2g}"
+        left = (progress.total - progress.done) / rate
+        text = f"{shown} {_UNITS[progress.work]}/s"
+        return f"{text}, about {left:.0f} s left" if left > 0 else text
 
 
 def _plain(value: Any) -> Any:
