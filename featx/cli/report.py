@@ -25,7 +25,7 @@ def report(
         typer.Option(
             "--cache",
             metavar="DIR",
-            help="Taken as by every command; a report needs no vectors.",
+            help="Taken by every command; not used by this one.",
             rich_help_panel=options.COMMON,
             show_default=False,
         ),
@@ -39,12 +39,12 @@ def report(
     Example: featx report runs/first
     """
     screen = Screen(as_json=as_json, quiet=quiet, verbose=verbose)
-    options.cache_directory(cache)
+    del cache
     from featx.report import write_report
     from featx.tracking import read_run
 
-    page = write_report(run)
     results = read_run(run)
+    page = write_report(run, results=results)
     samples = (results.get("inspection") or {}).get("samples") or {}
     shown = [
         one["path"] for one in samples.values() if isinstance(one, dict) and isinstance(one.get("path"), str)

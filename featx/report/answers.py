@@ -1,6 +1,6 @@
 """What a run found, in a few sentences; the numbers are those of the run."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from featx.report.leaderboard import baseline_name, few_shot_boards, is_real, who
@@ -15,25 +15,20 @@ _CLOSE = 0.05
 
 def answer_of_comparison(results: Mapping[str, Any]) -> tuple[str, list[str]]:
     """Return the sentence that answers the question, and what else belongs to the answer."""
-    metric = results["protocol"]["metric"]
+    metric, rows = results["protocol"]["metric"], _rows_of(results)
     baseline, best, *others = results["results"]
     score = f"{metric_name(metric)} {interval_text(metric, best['metrics'][metric])}"
     title = f"{who(best)} is best: {score}" if others else f"{who(best)} has {score}"
     sentences = []
-    equals = [one for one in others if one["verdict"] == "as good as the best"]
-    if equals:
-        named = "; ".join(who(one) for one in equals[:_NAMED])
-        more = f"; and {len(equals) - _NAMED} more" if len(equals) > _NAMED else ""
-        sentences.append(f"As good, as far as these folds tell: {named}{more}.")
-    elif others:
-        told = any(one["p_value"] is not None for one in others)
-        sentences.append(
-            f"Better than {'the other' if len(others) == 1 else f'all {len(others)} others'} by the paired test."
-            if told
-            else "One fold alone does not tell how much of the difference is chance."
-        )
+    if equals := _named(others, "as good as the best"):
+        sentences.append(f"As good, as far as these {rows} tell: {equals}.")
+    if untold := _named(others, "not told"):
+        sentences.append(f"These {rows} are too few to tell {who(best)} from: {untold}.")
+    if others and not equals and not untold:
+        all_others = "the other" if len(others) == 1 else f"all {len(others)} others"
+        sentences.append(f"Better than {all_others} by the paired test.")
     sentences += _fusion_sentence(results)
-    sentences += _curve_sentence(results["learning_curve"], best)
+    sentences += _curve_sentence(results, best)
     sentences.append(
         f"{_capital(baseline_name(results))} has {metric_name(metric)}"
         f" {score_text(metric, baseline['metrics'][metric]['mean'], digits=2)}."
@@ -52,33 +47,53 @@ def answer_of_few_shot(results: Mapping[str, Any]) -> tuple[str, list[str]]:
     if n_contenders == 1:
         return f"{who(best[0])} has accuracy {' and '.join(scores)}", []
     if len({(one["extractor"], one["head"]) for one in best}) == 1:
-        return f"{who(best[0])} is best: accuracy {' and '.join(scores)}", _equals(results)
+        return f"{who(best[0])} is best: accuracy {' and '.join(scores)}", _standings(results)
     first, *others = best
     told = [
         f"From {counted(first['shots'], 'label')} per class {who(first)} is best: accuracy {_level(first)}",
         *(f"from {one['shots']} {who(one)}: {_level(one)}" for one in others),
     ]
-    return "; ".join(told), _equals(results)
+    return "; ".join(told), _standings(results)
 
 
-def _equals(results: Mapping[str, Any]) -> list[str]:
-    sentences = []
-    for board in few_shot_boards(results):
-        equals = [row for row in board["rows"] if row["verdict"] == "as good as the best"]
-        if equals:
-            sentences.append(f"{board['title']}, as good: {'; '.join(who(one) for one in equals[:_NAMED])}.")
-    return sentences or ["Better than the others by the paired intervals, at every number of shots."]
+def _standings(results: Mapping[str, Any]) -> list[str]:
+    """Return for each number of shots what is as good as the best, or not told from it; nothing of an old run."""
+    sentences, boards = [], few_shot_boards(results)
+    for board in boards:
+        if equals := _named(board["rows"], "as good as the best"):
+            sentences.append(f"{board['title']}, as good as far as these episodes tell: {equals}.")
+        if untold := _named(board["rows"], "not told"):
+            sentences.append(f"{board['title']}, too few episodes to tell the best from: {untold}.")
+    if sentences or any(row["verdict"] is None for board in boards for row in board["rows"]):
+        return sentences
+    others = "the other" if len(boards[0]["rows"]) == 2 else "the others"
+    return [
+        f"Better than {others} by the paired test{', at every number of shots' if len(boards) > 1 else ''}."
+    ]
 
 
-def _curve_sentence(curve: Mapping[str, Any] | None, best: Mapping[str, Any]) -> list[str]:
+def _named(contenders: Sequence[Mapping[str, Any]], verdict: str) -> str:
+    """Return the names of the contenders of this verdict, of many the first and how many more; empty for none."""
+    names = [who(one) for one in contenders if one["verdict"] == verdict]
+    more = [f"and {len(names) - _NAMED} more"] if len(names) > _NAMED else []
+    return "; ".join([*names[:_NAMED], *more])
+
+
+def _rows_of(results: Mapping[str, Any]) -> str:
+    return "test samples" if results["protocol"]["split"] else "folds"
+
+
+def _curve_sentence(results: Mapping[str, Any], best: Mapping[str, Any]) -> list[str]:
+    curve = results["learning_curve"]
     drawn = [point for point in curve["points"] if point["mean"] is not None] if curve else []
     few = [point for point in drawn if point["labels_per_class"] is not None]
     if not few or drawn[-1]["labels_per_class"] is not None:
         return []
+    where = "On the test samples" if results["protocol"]["split"] else "In the first fold"
     # The smallest size that comes close to the end of the curve is what a user who must label wants to know.
     enough = next((point for point in few if point["mean"] >= drawn[-1]["mean"] - _CLOSE), few[-1])
     return [
-        f"In the first fold {short(best['label'])} reaches accuracy {enough['mean']:.2f} from"
+        f"{where} {short(best['label'])} reaches accuracy {enough['mean']:.2f} from"
         f" {counted(enough['labels_per_class'], 'label')} per class, and {drawn[-1]['mean']:.2f} from all"
         f" {drawn[-1]['n_labels']:,} labels."
     ]
@@ -101,7 +116,7 @@ def _fusion_sentence(results: Mapping[str, Any]) -> list[str]:
     if real:
         return [f"Fusion gains: {fused} with {shown['head']} {change} {score} over {part}."]
     if shown["p_value"] is None:
-        begin = "Whether fusion gains is not to be told from one fold"
+        begin = f"These {_rows_of(results)} are too few to tell whether fusion gains"
     else:
         begin = "Fusion gains no more than chance" if len(gains) == 1 else "No fusion gains more than chance"
     which = f"{fused} with {shown['head']}" if len(gains) == 1 else f"the best, {fused} with {shown['head']},"

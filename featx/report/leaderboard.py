@@ -8,6 +8,7 @@ from featx.report.wording import (
     interval_text,
     metric_name,
     score_text,
+    seconds_text,
     short,
     shown_interval,
     shown_value,
@@ -18,6 +19,14 @@ from featx.wording import contender_name
 __all__ = ["baseline_name", "comparison_board", "few_shot_boards", "fusion_gains", "is_real", "who"]
 
 _LEVEL = 0.05
+_STYLES = {
+    "the only one": "best",
+    "best": "best",
+    "as good as the best": "equal",
+    "worse": "worse",
+    "baseline": "baseline",
+}
+_KEY = {"best": "\u25c6", "as good as the best": "\u25cb", "worse": "\u25cf", "not told": "\u25cb"}
 _BASELINES = {
     "most frequent class": "always answering the most frequent class",
     "mean": "always answering the mean",
@@ -48,7 +57,9 @@ def comparison_board(results: Mapping[str, Any]) -> dict[str, Any]:
             **_row(one, metric, one["metrics"][metric]),
             "label": one["label"] or baseline_name(results),
             "head": one["head"] if one["label"] else None,
-            "seconds": one["fit_seconds"],
+            "seconds": None
+            if one["label"] is None
+            else (seconds_text(one["fit_seconds"]), seconds_text(one["predict_seconds"])),
         }
         for one in [*results["results"][1:], results["results"][0]]
     ]
@@ -56,7 +67,9 @@ def comparison_board(results: Mapping[str, Any]) -> dict[str, Any]:
         **_board(rows, metric),
         "anchor": "leaderboard",
         "title": "Leaderboard",
-        "has_p_values": any(row["p_value"] is not None for row in rows),
+        "test": "a permutation test that swaps two contenders\u2019 answers to the same test samples"
+        if results["protocol"]["split"]
+        else "the corrected resampled t-test on the same folds",
         "has_seconds": True,
         "metrics": _all_metrics(results),
     }
@@ -65,29 +78,20 @@ def comparison_board(results: Mapping[str, Any]) -> dict[str, Any]:
 def few_shot_boards(results: Mapping[str, Any]) -> list[dict[str, Any]]:
     """Return a leaderboard for each number of shots."""
     boards = []
-    best = {one["shots"]: (one["extractor"], one["head"]) for one in results["best"]}
     for shots in results["protocol"]["shots"]:
         ranked = sorted(
             (one for one in results["results"] if one["shots"] == shots), key=lambda one: -one["mean"]
         )
-        rows = []
-        for one in ranked:
-            away = one["difference_ci95"]
-            verdict = (
-                "best"
-                if (one["extractor"], one["head"]) == best[shots]
-                else "as good as the best"
-                if away is not None and away[0] <= 0 <= away[1]
-                else "worse"
-            )
-            row = _row({**one, "verdict": verdict, "p_value": None, "fusion": None}, "accuracy", one)
-            rows.append({**row, "shots": shots, "seconds": None})
+        # Runs of before verdicts were recorded have none, and none is made up here.
+        unsaid: dict[str, Any] = {"verdict": None, "p_value": None, "fusion": None}
+        rows = [{**_row({**unsaid, **one}, "accuracy", one), "shots": shots} for one in ranked]
         boards.append(
             {
                 **_board(rows, "accuracy"),
                 "anchor": f"shots-{shots}",
                 "title": f"{results['protocol']['ways']}-way {shots}-shot",
-                "has_p_values": False,
+                # Told once.
+                "test": None if boards else "the paired t-test on the same episodes",
                 "has_seconds": False,
                 "metrics": None,
             }
@@ -117,7 +121,12 @@ def fusion_gains(results: Mapping[str, Any]) -> dict[str, Any] | None:
                 "low": low,
                 "high": high,
                 "p_value": one["p_value"],
-                "is_real": is_real(one),
+                "style": "equal" if not is_real(one) else "best" if one["gain"] > 0 else "worse",
+                "verdict": "not told from chance"
+                if not is_real(one)
+                else "gains"
+                if one["gain"] > 0
+                else "loses",
                 "text": signed(metric, one["gain"]),
                 "interval": None
                 if low is None or high is None
@@ -137,8 +146,9 @@ def fusion_gains(results: Mapping[str, Any]) -> dict[str, Any] | None:
 
 
 def _row(one: Mapping[str, Any], metric: str, scores: Mapping[str, Any]) -> dict[str, Any]:
-    away, is_best = one["difference_ci95"], one["verdict"] == "best"
-    has_difference = not is_best and (one["difference"] or away is not None)
+    away, style = one["difference_ci95"], _STYLES.get(one["verdict"], "untold")
+    has_difference = style != "best" and (one["difference"] or away is not None)
+    interval = interval_text(metric, scores).partition(" (")[2].rstrip(")")
     return {
         "extractor": one["extractor"],
         "label": one["label"],
@@ -146,17 +156,13 @@ def _row(one: Mapping[str, Any], metric: str, scores: Mapping[str, Any]) -> dict
         "fusion": one["fusion"],
         "n_features": one["n_features"],
         "verdict": one["verdict"],
-        "style": {"best": "best", "as good as the best": "equal", "baseline": "baseline"}.get(
-            one["verdict"], "worse"
-        ),
+        "style": style,
         "scores": scores,
         "mean": None if scores["mean"] is None else shown_value(metric, scores["mean"]),
         "interval": shown_interval(metric, scores["ci95"]),
         "text": score_text(metric, scores["mean"]),
-        # Of a baseline that never varies the interval is a point.
-        "interval_text": interval_text(metric, scores).partition(" (")[2].rstrip(")")
-        if scores["ci95"] and scores["ci95"][0] < scores["ci95"][1]
-        else None,
+        # Of a baseline that never varies the interval is a point, but for rounding.
+        "interval_text": interval if len(set(interval.split(" to "))) == 2 else None,
         "difference": signed(metric, one["difference"]) if has_difference else None,
         "difference_interval": f"{signed(metric, away[0])} to {signed(metric, away[1])}"
         if away and has_difference
@@ -184,9 +190,13 @@ def _board(rows: list[dict[str, Any]], metric: str) -> dict[str, Any]:
             if row["mean"] < axis.low
             else "right"
         )
+    verdicts = {row["verdict"] for row in rows}
     return {
         "metric": metric_name(metric),
         "rows": rows,
+        "key": [(_STYLES.get(one, "untold"), mark, one) for one, mark in _KEY.items() if one in verdicts],
+        "has_p_values": any(row["p_value"] is not None for row in rows),
+        "has_beyond": any(row["beyond"] for row in rows),
         "ticks": [(axis.percent(value), text) for value, text in axis.ticks],
         "smaller_is_better": metric.startswith("neg_"),
     }

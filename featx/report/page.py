@@ -19,6 +19,7 @@ from featx.report.maps import residuals, sample_map
 from featx.report.thumbnails import Thumbnail, make_thumbnails
 from featx.report.wording import metric_name, short
 from featx.tracking import read_run
+from featx.wording import counted
 
 if TYPE_CHECKING:
     from jinja2 import Environment
@@ -30,7 +31,7 @@ _TEMPLATES = Path(__file__).parent / "templates"
 _PAGE = "report.html"
 
 
-def write_report(folder: str | os.PathLike[str]) -> Path:
+def write_report(folder: str | os.PathLike[str], *, results: Mapping[str, Any] | None = None) -> Path:
     """Write ``report.html`` of a run into its folder, whole or not at all.
 
     Pictures come from where the run read them; of one that is gone, or is none, its place says so. The page stays
@@ -40,6 +41,8 @@ def write_report(folder: str | os.PathLike[str]) -> Path:
     ----------
     folder : path
         That ``featx compare`` or ``featx fewshot`` wrote.
+    results : mapping, optional
+        What its ``results.json`` holds, where that has been read already.
 
     Returns
     -------
@@ -55,7 +58,7 @@ def write_report(folder: str | os.PathLike[str]) -> Path:
     """
     from jinja2 import TemplateError
 
-    results = read_run(folder)
+    results = read_run(folder) if results is None else results
     page = Path(folder) / _PAGE
     try:
         text = render(results)
@@ -112,6 +115,7 @@ def _context(results: Mapping[str, Any]) -> dict[str, Any]:
         "gains": fusion_gains(results) if is_comparison else None,
         "best": best,
         "task": task,
+        "has_split": bool(results["protocol"].get("split")),
         "metric": metric_name(results["protocol"].get("metric", "accuracy")),
         "confusion": sections.confusion(details) if details else None,
         "per_class": sections.per_class(details) if details else None,
@@ -147,7 +151,7 @@ def _environment() -> "Environment":
         lstrip_blocks=True,
         keep_trailing_newline=True,
     )
-    environment.filters.update(breakable=_breakable, short=short)
+    environment.filters.update(breakable=_breakable, counted=counted, short=short)
     return environment
 
 
@@ -155,7 +159,7 @@ def _breakable(name: str) -> "Markup":
     """Return a name that a line may end in, after what joins its words."""
     from markupsafe import Markup, escape
 
-    pieces = re.split(r"(?<=[/_.-])(?=.)", printable_line(name))
+    pieces = re.split(r"(?<=[/_.+-])(?=.)", printable_line(name))
     return Markup("<wbr>").join(escape(piece) for piece in pieces)
 
 

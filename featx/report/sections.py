@@ -6,7 +6,7 @@ from typing import Any
 
 from featx.report.charts import curves, style_of
 from featx.report.leaderboard import who
-from featx.wording import contender_notes
+from featx.wording import contender_notes, counted
 
 __all__ = [
     "confusion",
@@ -38,26 +38,31 @@ _PROTOCOL = {
 def facts(results: Mapping[str, Any]) -> list[tuple[str, str]]:
     """Return what the run was made of, as (value, what)."""
     data, protocol = results["data"], results["protocol"]
-    shown = [(f"{data['n_samples']:,}", "samples")]
+    shown = [counted(data["n_samples"], "sample")]
     if data["classes"]:
-        shown.append((f"{len(data['classes']):,}", "classes"))
+        shown.append(counted(len(data["classes"]), "class", "classes"))
     if results["kind"] == "fewshot":
+        contenders = {(one["extractor"], one["head"]) for one in results["results"]}
         shown += [
-            (str(len({(one["extractor"], one["head"]) for one in results["results"]})), "contenders"),
-            (f"{protocol['episodes']:,}", "episodes, the same for all"),
-            (str(protocol["queries"]), "queries per class"),
+            counted(len(contenders), "contender"),
+            f"{counted(protocol['episodes'], 'episode')}, the same for all",
+            f"{counted(protocol['queries'], 'query', 'queries')} per class",
         ]
     else:
-        shown.append((str(len(results["results"]) - 1), "contenders"))
+        shown.append(counted(len(results["results"]) - 1, "contender"))
         if protocol["split"]:
-            shown.append((f"{protocol['n_test']:,}", "test samples of the data\u2019s own split"))
+            shown.append(f"{counted(protocol['n_test'], 'test sample')} of the data\u2019s own split")
         else:
-            times = f" \u00d7 {protocol['repeats']}" if protocol["repeats"] > 1 else ""
-            shown.append((f"{protocol['cv']}{times}", "folds, nested, the same for all"))
-    for name, what in (("n_failed", "samples failed"), ("n_duplicates", "exact copies")):
+            shown.append(f"{counted(protocol['cv'], 'fold')}, nested, the same for all")
+            if protocol["repeats"] > 1:
+                shown.append(counted(protocol["repeats"], "shuffle"))
+    for name, what, several in (
+        ("n_failed", "sample failed", "samples failed"),
+        ("n_duplicates", "exact copy", "exact copies"),
+    ):
         if data[name]:
-            shown.append((f"{data[name]:,}", what))
-    return shown
+            shown.append(counted(data[name], what, several))
+    return [(number, what) for number, _, what in (one.partition(" ") for one in shown)]
 
 
 def confusion(details: Mapping[str, Any]) -> dict[str, Any]:
@@ -188,7 +193,10 @@ def provenance(results: Mapping[str, Any]) -> dict[str, Any]:
         ],
         "counts": list(zip(data["classes"], data["counts"], strict=True)),
         "protocol": [
-            (_PROTOCOL.get(name, name.replace("_", " ")), _plain(value))
+            (
+                _PROTOCOL.get(name, name.replace("_", " ")),
+                _plain([_head(one) for one in value] if name == "heads" else value),
+            )
             for name, value in results["protocol"].items()
         ],
         "extractors": [
@@ -198,7 +206,18 @@ def provenance(results: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
+def _head(one: Mapping[str, str]) -> str:
+    """Return a head with where it is from: a digest's beginning is enough to see that two recipes differ."""
+    return (
+        f"{one['name']} ({one['recipe'] if one['recipe'] == 'built in' else 'recipe ' + one['recipe'][:12]})"
+    )
+
+
 def _plain(value: Any) -> str:
+    if isinstance(value, list):
+        return ", ".join(map(_plain, value))
+    if isinstance(value, Mapping):  # weights by class
+        return ", ".join(f"{name}: {one}" for name, one in value.items())
     if isinstance(value, bool) or value is None:
         return {True: "yes", False: "no", None: "none"}[value]
-    return ", ".join(map(str, value)) if isinstance(value, list) else str(value)
+    return str(value)

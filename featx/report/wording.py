@@ -7,6 +7,7 @@ __all__ = [
     "interval_text",
     "metric_name",
     "score_text",
+    "seconds_text",
     "short",
     "shown_interval",
     "shown_value",
@@ -80,6 +81,19 @@ def interval_text(metric: str, scores: Mapping[str, Any]) -> str:
         f"{score_text(metric, scores['mean'], digits=digits)}"
         f" ({score_text(metric, low, digits=digits)} to {score_text(metric, high, digits=digits)})"
     )
+
+
+def seconds_text(seconds: float) -> str:
+    """Return a time with its unit, to two digits or so.
+
+    Examples
+    --------
+    >>> [seconds_text(value) for value in (0.00006, 0.00351, 0.0427, 0.97, 3.14, 61.8, 4000.0)]
+    ['0.1 ms', '3.5 ms', '43 ms', '0.97 s', '3.1 s', '62 s', '4,000 s']
+    """
+    if seconds < 0.1:
+        return f"{max(1000 * seconds, 0.1):.{1 if seconds < 0.00995 else 0}f} ms"
+    return f"{seconds:,.{2 if seconds < 0.995 else 1 if seconds < 9.95 else 0}f} s"
 
 
 def short(name: str, *, most: int = 48) -> str:

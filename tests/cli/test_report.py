@@ -31,6 +31,22 @@ def test_pictures_that_are_gone_are_told(run, text, photos, tmp_path):
     assert shown.err.count("\n") == 1
 
 
+def test_the_results_are_read_once(run, command, monkeypatch):
+    from featx import tracking
+
+    read, folders = tracking.read_run, []
+    monkeypatch.setattr(tracking, "read_run", lambda folder: folders.append(str(folder)) or read(folder))
+    monkeypatch.setattr("featx.report.page.read_run", tracking.read_run)
+    command("report", run)
+    assert folders == [run]
+
+
+def test_the_cache_is_taken_and_not_touched(run, command, text, tmp_path):
+    (tmp_path / "file").touch()
+    command("report", run, "--cache", str(tmp_path / "file"))
+    assert "not used by this one" in " ".join(text("report", "--help").out.replace("\u2502", " ").split())
+
+
 def test_the_page_names_the_command_that_made_the_run(run, command, tmp_path):
     command("report", run)
     line = json.loads((tmp_path / run / "results.json").read_text())["command"]

@@ -23,7 +23,7 @@ def contender(label, head, metrics, verdict="worse", p_value=0.001, fusion=None)
 def comparison():
     baseline = contender(None, "majority", scored(0.2, 0.2, 0.2), "baseline")
     return {
-        "protocol": {"metric": "accuracy"},
+        "protocol": {"metric": "accuracy", "split": False},
         "baseline": "most frequent class",
         "results": [
             {**baseline, "extractor": None},
@@ -77,19 +77,52 @@ def test_a_fusion_that_gains_is_said_to_gain(comparison):
     comparison["fusion_gains"] = [{**strong, "gain": -0.03, "ci95": [-0.05, -0.01]}]
     assert answer_of_comparison(comparison)[1][1].startswith("Fusion gains no more than chance")
     comparison["fusion_gains"] = [{**weak, "p_value": None, "ci95": None}]
-    assert "not to be told from one fold" in answer_of_comparison(comparison)[1][1]
+    said = answer_of_comparison(comparison)[1][1]
+    assert said.startswith("These folds are too few to tell whether fusion gains: mobilenet_v2+hog")
 
 
-def test_a_winner_and_one_fold_are_told_apart(comparison):
+def test_a_winner_is_told_from_one_that_folds_cannot_tell(comparison):
     comparison["results"][2]["verdict"] = "worse"
     assert answer_of_comparison(comparison)[1][0] == "Better than all 2 others by the paired test."
-    for one in comparison["results"]:
-        one["p_value"] = None
-    assert answer_of_comparison(comparison)[1][0].startswith("One fold alone does not tell")
+    comparison["results"][3].update(verdict="not told", p_value=None)
+    said = "These folds are too few to tell mobilenet_v2 with logreg from: hog with svm."
+    assert answer_of_comparison(comparison)[1][0] == said
+    comparison["results"][2]["verdict"] = "as good as the best"
+    first, second, *_ = answer_of_comparison(comparison)[1]
+    assert (first[:8], second) == ("As good,", said)
+    comparison["results"][2:] = []
+    assert answer_of_comparison(comparison)[1][0].startswith("Fusion")
 
 
-def episodes(label, shots, mean, away):
+def test_a_split_has_test_samples_and_no_folds(comparison):
+    comparison["protocol"]["split"] = True
+    comparison["results"][3].update(verdict="not told", p_value=None)
+    comparison["fusion_gains"][0].update(p_value=None, ci95=None)
+    title, sentences = answer_of_comparison(comparison)
+    assert "fold" not in " ".join([title, *sentences])
+    assert sentences[:4] == [
+        "As good, as far as these test samples tell: mobilenet_v2+hog (late fusion) with logreg.",
+        "These test samples are too few to tell mobilenet_v2 with logreg from: hog with svm.",
+        "These test samples are too few to tell whether fusion gains: mobilenet_v2+hog with logreg has \u22120.006"
+        " accuracy over mobilenet_v2.",
+        "On the test samples mobilenet_v2 reaches accuracy 0.80 from 5 labels per class, and 0.84 from all 240 labels.",
+    ]
+
+
+def test_the_only_contender_is_compared_with_none(comparison):
+    comparison["results"][1]["verdict"] = "the only one"
+    comparison["results"][2:] = []
+    comparison["fusion_gains"] = []
+    title, sentences = answer_of_comparison(comparison)
+    assert title == "mobilenet_v2 with logreg has accuracy 0.84 (0.80 to 0.88)"
+    assert [sentence.split()[0] for sentence in sentences] == ["In", "Always"]
+
+
+def episodes(label, shots, mean, verdict):
+    p_value = {"best": None, "as good as the best": 0.4, "worse": 0.001, "not told": None}.get(verdict)
     return {
+        "verdict": verdict,
+        "p_value": p_value,
         "extractor": label,
         "label": label,
         "head": "centroid",
@@ -99,7 +132,8 @@ def episodes(label, shots, mean, away):
         "std": 0.1,
         "ci95": [mean - 0.003, mean + 0.003],
         "difference": 0.0,
-        "difference_ci95": away,
+        # Does not hold zero, whatever the verdict: it is not corrected for all that are compared.
+        "difference_ci95": None if verdict == "best" else [-0.2, -0.05],
     }
 
 
@@ -117,25 +151,53 @@ def few_shots(*results):
 
 def test_few_shot_answers_for_every_number_of_labels():
     found = few_shots(
-        episodes("a", 1, 0.5, None),
-        episodes("b", 1, 0.499, [-0.01, 0.002]),
-        episodes("a", 5, 0.7, None),
-        episodes("b", 5, 0.6, [-0.2, -0.05]),
+        episodes("a", 1, 0.5, "best"),
+        episodes("b", 1, 0.499, "as good as the best"),
+        episodes("a", 5, 0.7, "best"),
+        episodes("b", 5, 0.6, "worse"),
     )
     title, sentences = answer_of_few_shot(found)
     assert title == (
         "a with centroid is best: accuracy 0.500 (0.497 to 0.503) from 1 label per class"
         " and 0.700 (0.697 to 0.703) from 5 labels per class"
     )
-    assert sentences == ["5-way 1-shot, as good: b with centroid."]
+    assert sentences == ["5-way 1-shot, as good as far as these episodes tell: b with centroid."]
     found = few_shots(
-        episodes("a", 1, 0.5, None),
-        episodes("b", 1, 0.4, [-0.2, -0.05]),
-        episodes("a", 5, 0.6, [-0.2, -0.05]),
-        episodes("b", 5, 0.7, None),
+        episodes("a", 1, 0.5, "best"),
+        episodes("b", 1, 0.4, "worse"),
+        episodes("a", 5, 0.6, "worse"),
+        episodes("b", 5, 0.7, "best"),
     )
     title, sentences = answer_of_few_shot(found)
     assert (
         title == "From 1 label per class a with centroid is best: accuracy 0.50; from 5 b with centroid: 0.70"
     )
-    assert sentences == ["Better than the others by the paired intervals, at every number of shots."]
+    assert sentences == ["Better than the other by the paired test, at every number of shots."]
+    found["results"][1]["verdict"] = "not told"
+    assert answer_of_few_shot(found)[1] == [
+        "5-way 1-shot, too few episodes to tell the best from: b with centroid."
+    ]
+
+
+def test_few_shot_names_some_of_many_equals():
+    others = [episodes(name, 1, 0.4, "as good as the best") for name in "bcdef"]
+    sentences = answer_of_few_shot(few_shots(episodes("a", 1, 0.5, "best"), *others))[1]
+    assert sentences == [
+        "5-way 1-shot, as good as far as these episodes tell: b with centroid; c with centroid; d with centroid;"
+        " and 2 more."
+    ]
+
+
+def test_few_shot_runs_of_before_verdicts_have_none():
+    found = few_shots(episodes("a", 1, 0.5, "best"), episodes("b", 1, 0.4, "worse"))
+    for one in found["results"]:
+        del one["verdict"], one["p_value"]
+    title, sentences = answer_of_few_shot(found)
+    assert title == "a with centroid is best: accuracy 0.500 (0.497 to 0.503) from 1 label per class"
+    assert sentences == []
+
+
+def test_the_only_few_shot_contender_is_compared_with_none():
+    title, sentences = answer_of_few_shot(few_shots(episodes("a", 1, 0.5, "the only one")))
+    assert title == "a with centroid has accuracy 0.500 (0.497 to 0.503) from 1 label per class"
+    assert sentences == []

@@ -22,6 +22,10 @@ def having(elements, name):
 @pytest.mark.parametrize("kind", KINDS)
 def test_every_contender_stands_with_its_very_numbers(elements, request, kind):
     results = request.getfixturevalue(kind)
+    if kind == "few_shot_results":
+        verdicts = ["best", "worse", "as good as the best", "not told"]
+        for one, verdict in zip(results["results"], verdicts, strict=True):
+            one.update(verdict=verdict, p_value=None)
     found = elements(results)
     rows = having(found, "data-contender")
     if kind == "few_shot_results":
@@ -36,8 +40,7 @@ def test_every_contender_stands_with_its_very_numbers(elements, request, kind):
         assert float(row.attributes["data-mean"]) == score["mean"]
         if score["ci95"]:
             assert [float(row.attributes[f"data-{end}"]) for end in ("low", "high")] == score["ci95"]
-        if "verdict" in one:
-            assert row.attributes["data-verdict"] == one["verdict"]
+        assert row.attributes["data-verdict"] == one["verdict"]
         [mean] = [element for element in found if element.tag == "strong" and row in element.parents]
         assert float(mean.text) == pytest.approx(abs(score["mean"]), abs=6e-4)
 
@@ -290,3 +293,138 @@ def test_many_classes_are_shown_by_their_worst(elements, results):
     )
     assert [element.attributes["data-class"] for element in having(found, "data-class")] == classes[:9:-1]
     assert "10 more are in results.json" in text["classes"]
+
+
+def lead(found, anchor):
+    """Return the paragraph under the title of a section."""
+    return next(
+        e.text for e in found if e.has(**{"class": "lead"}) and any(p.has(id=anchor) for p in e.parents)
+    )
+
+
+def test_few_shot_verdicts_are_those_of_the_run_and_not_of_its_intervals(elements, few_shot_results):
+    for one in few_shot_results["results"]:
+        is_best = one["difference_ci95"] is None
+        one.update(verdict="best" if is_best else "as good as the best", p_value=None if is_best else 0.0678)
+        one["difference_ci95"] = None if is_best else [-0.3, -0.1]
+    found = elements(few_shot_results)
+    assert [row.attributes["class"] for row in having(found, "data-contender")] == ["best", "equal"] * 2
+    assert "0.068" in next(e.text for e in found if e.has(id="shots-1"))
+    said = lead(found, "shots-1")
+    assert "by the paired t-test on the same episodes, corrected for all pairs" in said
+    assert ("as good as the best" in said, "worse" in said) == (True, False)
+    assert "t-test" not in lead(found, "shots-3")
+
+
+def test_a_few_shot_run_of_before_verdicts_shows_none(elements, few_shot_results):
+    for one in few_shot_results["results"]:
+        for name in ("verdict", "p_value"):
+            one.pop(name, None)
+    found = elements(few_shot_results)
+    rows = having(found, "data-contender")
+    assert {row.attributes["data-verdict"] for row in rows} == {""}
+    assert {row.attributes["class"] for row in rows} == {"untold"}
+    assert (
+        lead(found, "shots-1")
+        == "Accuracy with its 95% interval, over 40 episodes that are the same for all."
+    )
+    shown = next(e.text for e in found if e.has(id="shots-1"))
+    assert not any(word in shown for word in ("best,", "worse", "as good", "\u2013 \u00b7"))
+
+
+def test_the_key_holds_the_verdicts_that_there_are(elements, results):
+    verdicts = ["not told", "worse", "as good as the best", "not told", "worse"]
+    for one, verdict in zip(results["results"][2:], verdicts, strict=True):
+        one["verdict"] = verdict
+    found = elements(results)
+    said = lead(found, "leaderboard")
+    assert "\u25c6 best, \u25cb as good as the best, \u25cf worse, \u25cb not told." in " ".join(said.split())
+    styles = [row.attributes["class"] for row in having(found, "data-contender")]
+    assert styles == ["best", "untold", "worse", "equal", "untold", "worse", "baseline"]
+    results["results"][1]["verdict"] = "the only one"
+    results["results"][2:] = []
+    results["fusion_gains"] = []
+    found = elements(results)
+    assert [row.attributes["class"] for row in having(found, "data-contender")] == ["best", "baseline"]
+    assert "the only one" in having(found, "data-contender")[0].text
+    assert "\u25c6" not in lead(found, "leaderboard")
+
+
+def test_the_test_that_decides_is_the_one_that_was_made(elements, results):
+    found = elements(results)
+    assert "by the corrected resampled t-test on the same folds, corrected for all pairs" in lead(
+        found, "leaderboard"
+    )
+    assert "test samples of the first fold" in lead(found, "labels")
+    results["protocol"]["split"] = True
+    found = elements(results)
+    assert "by a permutation test that swaps two contenders\u2019 answers" in lead(found, "leaderboard")
+    # The notes are the run's own words, and the provenance has its number of folds.
+    own = ("notes", "provenance")
+    told = [e.text for e in found if e.tag in ("header", "section") and e.attributes.get("id") not in own]
+    assert "fold" not in " ".join(told)
+    assert "t-test" not in " ".join(told)
+
+
+def test_gains_are_judged_by_their_p_values(elements, results):
+    for one, gain, p_value in zip(results["fusion_gains"], (0.1, -0.1), (0.01, 0.02), strict=True):
+        one.update(gain=gain, ci95=[gain - 0.2, gain + 0.2], p_value=p_value)
+    rows = having(elements(results), "data-gain")
+    assert [row.attributes["class"] for row in rows] == ["best", "worse"]
+    assert [row.text.split(" \u00b7 ")[-1].split()[0] for row in rows] == ["gains", "loses"]
+    for one in results["fusion_gains"]:
+        one.update(ci95=[0.01, 0.2], p_value=0.06)
+    found = elements(results)
+    rows = having(found, "data-gain")
+    assert [row.attributes["class"] for row in rows] == ["equal", "equal"]
+    assert all("not told from chance" in row.text for row in rows)
+    assert "crosses" not in lead(found, "fusion")
+
+
+def test_times_and_widths_stand_in_the_leaderboard(elements, results):
+    one = results["results"][1]
+    one.update(fit_seconds=1.26, predict_seconds=0.0123, n_features=1792)
+    found = elements(results)
+    row, *_ = having(found, "data-contender")
+    cells = {
+        e.attributes["data-name"]: e.text for e in found if "data-name" in e.attributes and row in e.parents
+    }
+    assert (cells["features"], cells["fit, predict"]) == ("1,792", "1.3 s 12 ms")
+
+
+def test_what_was_sought_and_not_found_is_said(elements, results, regression):
+    results["inspection"].update(wrong=[], suspects=[], near_duplicates=[])
+    results["inspection"]["counts"].update(wrong=0, suspects=0)
+    found = elements(results)
+    assert lead(found, "wrong") == "None among 42 samples tested."
+    assert lead(found, "suspects").startswith("None found among 42 samples tested, by confident learning on")
+    assert lead(found, "duplicates").startswith("None found: no two samples")
+    links = {e.attributes["href"] for e in found if e.tag == "a"}
+    assert links >= {"#wrong", "#suspects", "#duplicates"}
+    # Of numbers no label is called wrong, so that none was found would not be true.
+    assert not any(e.has(id="suspects") for e in elements(regression))
+
+
+def test_one_of_a_thing_is_no_plural(elements, results):
+    results["data"].update(n_samples=1, classes=["red"], counts=[1], n_failed=1, n_duplicates=1)
+    results["results"][2:] = []
+    results["fusion_gains"] = []
+    results["inspection"]["wrong"] = results["inspection"]["wrong"][:1]
+    results["inspection"]["counts"].update(tested=1, wrong=1)
+    results["inspection"]["map"] = {"method": "t-SNE", "rows": [], "x": [], "y": [], "predicted": []}
+    found = elements(results)
+    facts = next(e.text for e in found if e.has(**{"class": "facts"}))
+    assert facts == (
+        "1 sample 1 class 1 contender 3 folds, nested, the same for all 1 sample failed 1 exact copy"
+    )
+    assert "1 of 1 error among 1 sample tested" in lead(found, "wrong")
+
+
+def test_heads_of_the_protocol_are_named_with_where_they_are_from(elements, results):
+    results["protocol"].update(
+        class_weight={"red": 2.0, "blue": 1.0},
+        heads=[{"name": "ridge", "recipe": "built in"}, {"name": "mine", "recipe": "0123456789abcdef" * 4}],
+    )
+    text = next(e.text for e in elements(results) if e.has(id="provenance"))
+    assert "class weightred: 2.0, blue: 1.0" in text
+    assert "headsridge (built in), mine (recipe 0123456789ab)" in text
