@@ -8,11 +8,11 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.metrics import confusion_matrix
 
-from featx.contenders import Contender, matrix_of
 from featx.errors import UsageError
 from featx.evaluation.comparison import HeadComparison
 from featx.evaluation.few_shot.learning_curve import learning_curve
 from featx.evaluation.folds import Fold
+from featx.evaluation.fusion import parts_matrix
 from featx.evaluation.grid_search import Answer
 from featx.evaluation.inspection import inspect_predictions, shown_rows
 from featx.evaluation.ranking import Entry, Gain, Standing
@@ -100,8 +100,8 @@ def comparison_results(
 
 
 def _columns(entry: Entry, features: Features) -> NDArray[Any]:
-    assert entry.extractor is not None
-    return np.ascontiguousarray(matrix_of(Contender(entry.extractor, entry.parts), features))
+    widths = [spec.n_features for spec in features.specs]
+    return np.ascontiguousarray(parts_matrix(features.X, widths, entry.parts))
 
 
 def _named(entry: Entry) -> dict[str, Any]:

@@ -1,11 +1,8 @@
 """What is compared: extractors and their fusions, and which columns of one extraction are whose."""
 
-import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
-
-import numpy as np
 
 from featx.engine import read_extractors
 from featx.errors import UsageError
@@ -15,7 +12,7 @@ if TYPE_CHECKING:
     from featx.extractors.spec import ExtractorSpec, Request
     from featx.features import Features
 
-__all__ = ["Contender", "check_distinct", "matrix_of", "read_contenders", "specs_of"]
+__all__ = ["Contender", "check_distinct", "read_contenders", "specs_of"]
 
 
 @dataclass(frozen=True)
@@ -100,27 +97,6 @@ def check_distinct(contenders: Sequence[Contender], features: "Features") -> Non
 def specs_of(contender: Contender, features: "Features") -> "list[ExtractorSpec]":
     """Return the specs of a contender's parts, in its order: how wide each block of its columns is, say."""
     return [features.specs[part] for part in contender.parts]
-
-
-def matrix_of(contender: Contender, features: "Features") -> np.ndarray:
-    """Return a contender's features, its parts side by side in its order.
-
-    Parameters
-    ----------
-    contender : Contender
-    features : Features
-        Of the parts that `read_contenders` gave.
-
-    Returns
-    -------
-    float32 array of shape (n_samples, n_features)
-        A view where the parts are neighbours, not to be written to.
-    """
-    ends = np.cumsum([0, *(spec.n_features for spec in features.specs)])
-    blocks = [slice(int(ends[part]), int(ends[part + 1])) for part in contender.parts]
-    if all(before.stop == after.start for before, after in itertools.pairwise(blocks)):
-        return features.X[:, blocks[0].start : blocks[-1].stop]
-    return np.hstack([features.X[:, block] for block in blocks])
 
 
 def _text(part: "Request | ModuleExtractor") -> str:

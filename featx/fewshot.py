@@ -9,14 +9,15 @@ from typing import TYPE_CHECKING, Any, Unpack
 
 import numpy as np
 
-from featx.contenders import Contender, check_distinct, matrix_of, read_contenders, specs_of
+from featx.contenders import Contender, check_distinct, read_contenders, specs_of
 from featx.engine import Progress, SettingsKeywords
 from featx.errors import UsageError
 from featx.evaluation.few_shot.accuracy import check_support, episode_accuracies
 from featx.evaluation.few_shot.episodes import Episodes, draw_episodes
 from featx.evaluation.few_shot.learning_curve import check_sizes, held_out_fold, learning_curve
 from featx.evaluation.folds import inseparable_rows
-from featx.evaluation.heads import Head, head_records, load_head
+from featx.evaluation.fusion import parts_matrix
+from featx.evaluation.heads import Head, check_heads, head_records, load_head
 from featx.evaluation.intervals import mean_interval
 from featx.evaluation.significance import Difference, compare_episodes, corrected, verdict_of
 from featx.features import Features, extract
@@ -234,20 +235,12 @@ class _Pair:
 def _read_heads(heads: Any, random_state: int) -> list[Head]:
     given = list(heads) if isinstance(heads, list | tuple) else [heads]
     recipes = [load_head(head, random_state=random_state) for head in given]
-    if not recipes:
-        raise UsageError("heads: expected at least one, such as 'centroid', got none.")
-    names = [recipe.name for recipe in recipes]
-    for recipe in recipes:
-        if recipe.task != "classification":
-            raise UsageError(
-                f"few-shot evaluation needs classification heads; {recipe.name!r} is a regression head. Take one such"
-                " as centroid."
-            )
-        if names.count(recipe.name) > 1:
-            raise UsageError(
-                f"head {recipe.name!r} is named twice, and results could not tell them apart. Name it once; a recipe of"
-                " your own is named as its file."
-            )
+    check_heads(recipes)
+    if recipes[0].task != "classification":
+        raise UsageError(
+            f"few-shot evaluation needs classification heads; {recipes[0].name!r} is a regression head. Take one such"
+            " as centroid."
+        )
     return recipes
 
 
@@ -272,7 +265,7 @@ def _accuracies(
     assert features.y is not None
     accuracies = {}
     for at, pair in enumerate(pairs):
-        X = matrix_of(pair.contender, features)
+        X = _matrix_of(pair, features)
         for number, episodes in enumerate(drawn):
             accuracies[pair.key(episodes.shots)], said = episode_accuracies(
                 X,
@@ -311,7 +304,7 @@ def _curves(
     for at, pair in enumerate(pairs):
         try:
             points = learning_curve(
-                matrix_of(pair.contender, features),
+                _matrix_of(pair, features),
                 features.y,
                 pair.head,
                 {},
@@ -336,6 +329,10 @@ def _part(
     if progress is None:
         return None
     return lambda done, total: progress(Progress(at * total + done, n_parts * total, 0, work="fitting"))
+
+
+def _matrix_of(pair: _Pair, features: Features) -> np.ndarray:
+    return parts_matrix(features.X, [spec.n_features for spec in features.specs], pair.contender.parts)
 
 
 def _names(pair: _Pair) -> dict[str, Any]:

@@ -13,7 +13,7 @@ from featx.evaluation.data_checks import checked_data, checked_labels, outer_fol
 from featx.evaluation.folds import Fold, inseparable_rows
 from featx.evaluation.fused_search import stacking_folds
 from featx.evaluation.fusion import Fusion, check_fusion
-from featx.evaluation.heads import Head, Task
+from featx.evaluation.heads import Head, Task, check_heads
 from featx.evaluation.ranking import Entry, Ranking, rank
 from featx.evaluation.scores import check_folds_give, check_metric
 
@@ -115,6 +115,7 @@ def compare_heads(
     UsageError
         When the data cannot be used so; the message says what to do.
     """
+    check_heads(heads)
     features, labels, together = checked_data(X, y, heads[0], cv=cv, groups=groups, splits=splits, keys=keys)
     name, rounds = _checked_protocol(
         labels,
@@ -186,8 +187,7 @@ def check_comparison(
     UsageError
         When the labels, groups, splits, heads or the protocol cannot be used so; the message says what to do.
     """
-    if not heads:
-        raise UsageError("expected at least one head, got none. Name one, as in logreg.")
+    check_heads(heads)
     labels = checked_labels(np.asarray(y), heads[0], cv=cv)
     _checked_protocol(
         labels,
@@ -219,7 +219,6 @@ def _checked_protocol(
     random_state: int,
 ) -> tuple[str, list[list[Fold]]]:
     """Return the metric's name, and the folds of each repeat; or raise UsageError."""
-    _check_heads(heads)
     for head in heads[1:]:
         checked_labels(labels, head, cv=cv)
     if repeats < 1:
@@ -247,20 +246,6 @@ def _checked_protocol(
                 seed = _seed(random_state, repeat)
                 stacking_folds(labels, fold, task=heads[0].task, cv=cv, groups=together, random_state=seed)
     return name, rounds
-
-
-def _check_heads(heads: Sequence[Head]) -> None:
-    names = [head.name for head in heads]
-    if twice := next((name for name in names if names.count(name) > 1), None):
-        raise UsageError(
-            f"two heads are called {twice!r}; name each once, and give recipes of your own different file names."
-        )
-    other = next((head for head in heads if head.task != heads[0].task), None)
-    if other is not None:
-        raise UsageError(
-            f"head {heads[0].name!r} is for {heads[0].task} and {other.name!r} for {other.task}; compare heads of"
-            " one kind."
-        )
 
 
 def _seed(random_state: int, repeat: int) -> int:

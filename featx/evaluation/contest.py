@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from featx.evaluation import grid_search
 from featx.evaluation.folds import Fold
 from featx.evaluation.fused_search import check_components, joint_choice, stacking_folds
-from featx.evaluation.fusion import Fusion, early, late, part_columns
+from featx.evaluation.fusion import Fusion, early, late, parts_matrix
 from featx.evaluation.grid_search import Choice
 from featx.evaluation.heads import Head, Task
 from featx.evaluation.ranking import Entry
@@ -165,10 +165,7 @@ class Contest:
         return [self.widths[part] for part in parts]
 
     def _block(self, parts: Parts) -> NDArray[Any]:
-        if parts == tuple(range(len(self.widths))):
-            return self.X
-        columns = part_columns(self.widths)
-        return np.ascontiguousarray(np.hstack([self.X[:, columns[part]] for part in parts]))
+        return np.ascontiguousarray(parts_matrix(self.X, self.widths, parts))
 
 
 def baseline_of(y: NDArray[Any], task: Task, folds: Sequence[Fold]) -> Entry:

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from featx.errors import UsageError
 from featx.evaluation import grid_search
 from featx.evaluation.folds import Fold, whole_fold
-from featx.evaluation.fusion import Fusion, check_fusion, early, late, part_columns, part_heads
+from featx.evaluation.fusion import Fusion, check_fusion, early, late, part_heads, parts_matrix
 from featx.evaluation.grid_search import Choice
 from featx.evaluation.heads import Head, Task
 
@@ -74,9 +74,9 @@ def choose_fused(
         return [fused] * len(folds), choices
     by_part = []
     heads = part_heads(head, widths, n_components=n_components, random_state=random_state)
-    for number, (part, columns) in enumerate(zip(heads, part_columns(widths), strict=True)):
+    for number, part in enumerate(heads):
         told = None if progress is None else _part_of(progress, number, len(widths))
-        part_X = np.ascontiguousarray(X[:, columns])
+        part_X = np.ascontiguousarray(parts_matrix(X, widths, [number]))
         by_part.append(grid_search.choose(part_X, y, part, folds, n_jobs=n_jobs, progress=told))
     stacks, choices = [], []
     for fold, chosen in zip(stacked, zip(*by_part, strict=True), strict=True):

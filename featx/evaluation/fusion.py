@@ -22,7 +22,16 @@ from featx.errors import UsageError
 from featx.evaluation.grid_search import Choice
 from featx.evaluation.heads import Head
 
-__all__ = ["Fusion", "check_fusion", "early", "late", "part_columns", "part_heads", "plain"]
+__all__ = [
+    "Fusion",
+    "check_fusion",
+    "early",
+    "late",
+    "part_columns",
+    "part_heads",
+    "parts_matrix",
+    "plain",
+]
 
 Fusion = Literal["early", "late"]
 
@@ -71,6 +80,28 @@ def part_columns(widths: Sequence[int]) -> list[slice]:
     """
     ends = list(itertools.accumulate(widths))
     return [slice(end - width, end) for width, end in zip(widths, ends, strict=True)]
+
+
+def parts_matrix(X: NDArray[Any], widths: Sequence[int], parts: Sequence[int]) -> NDArray[Any]:
+    """Return the columns of some parts of a matrix side by side, in the order asked for.
+
+    Parameters
+    ----------
+    X : array of shape (n_samples, sum of widths)
+    widths : sequence of int
+        Columns of each part of X.
+    parts : sequence of int
+        Positions in `widths`.
+
+    Returns
+    -------
+    array of shape (n_samples, n_features)
+        A view where the parts are neighbours, not to be written to.
+    """
+    blocks = [part_columns(widths)[part] for part in parts]
+    if all(before.stop == after.start for before, after in itertools.pairwise(blocks)):
+        return X[:, blocks[0].start : blocks[-1].stop]
+    return np.hstack([X[:, block] for block in blocks])
 
 
 def early(

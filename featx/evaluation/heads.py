@@ -15,7 +15,7 @@ from typing import Any, Literal
 
 from featx.errors import UsageError
 
-__all__ = ["Head", "Task", "head_names", "head_records", "load_head"]
+__all__ = ["Head", "Task", "check_heads", "head_names", "head_records", "load_head"]
 
 Task = Literal["classification", "regression"]
 
@@ -56,6 +56,28 @@ def head_names() -> list[str]:
     """Return the names of the shipped heads, sorted, without importing them."""
     pipelines = importlib.import_module("featx.pipelines")
     return sorted(module.name for module in pkgutil.iter_modules(pipelines.__path__))
+
+
+def check_heads(heads: Sequence[Head]) -> None:
+    """Refuse heads that cannot be compared, before any feature is computed for them.
+
+    Raises
+    ------
+    UsageError
+        For none at all, two of one name, or two tasks.
+    """
+    if not heads:
+        raise UsageError("expected at least one head, got none. Name one, as in logreg.")
+    names = [head.name for head in heads]
+    if twice := next((name for name in names if names.count(name) > 1), None):
+        raise UsageError(
+            f"two heads are called {twice!r}; name each once, and give recipes of your own different file names."
+        )
+    if other := next((head for head in heads if head.task != heads[0].task), None):
+        raise UsageError(
+            f"head {heads[0].name!r} is for {heads[0].task} and {other.name!r} for {other.task}; compare heads of"
+            " one kind."
+        )
 
 
 def head_records(heads: Sequence[Head]) -> list[dict[str, str | None]]:

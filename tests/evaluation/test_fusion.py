@@ -8,7 +8,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import MinMaxScaler, StandardScaler
 
 from featx.errors import UsageError
-from featx.evaluation.fusion import check_fusion, early, late, part_columns, part_heads, plain
+from featx.evaluation.fusion import check_fusion, early, late, part_columns, part_heads, parts_matrix, plain
 from featx.evaluation.grid_search import Choice
 from featx.evaluation.heads import Head, head_names, load_head
 
@@ -255,3 +255,13 @@ def test_a_plain_regressor_is_stacked_too(data):
     y = X[:, 0] + X[:, 9] / 1000
     stack = late(linear, WIDTHS, UNCHOSEN, thirds(60)).pipeline.fit(X, y)
     assert stack.score(X, y) > 0.9
+
+
+def test_parts_have_their_own_columns_in_the_order_asked_for_and_neighbours_are_not_copied():
+    X = np.arange(12).reshape(2, 6)
+    assert parts_matrix(X, [1, 2, 3], [1]).tolist() == [[1, 2], [7, 8]]
+    assert parts_matrix(X, [1, 2, 3], [2, 0]).tolist() == [[3, 4, 5, 0], [9, 10, 11, 6]]
+    assert parts_matrix(X, [1, 2, 3], [1, 0]).tolist() == [[1, 2, 0], [7, 8, 6]]
+    neighbours = parts_matrix(X, [1, 2, 3], [0, 1])
+    assert neighbours.tolist() == [[0, 1, 2], [6, 7, 8]]
+    assert np.shares_memory(neighbours, X)

@@ -7,11 +7,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from sklearn.base import clone
-from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils.parallel import Parallel, delayed
 from threadpoolctl import threadpool_limits
 
-from featx.evaluation.grid_search import FitLog
+from featx.evaluation.fit_log import FitLog, logged
 from featx.evaluation.heads import Head
 
 __all__ = ["fixed_accuracies"]
@@ -79,20 +78,12 @@ def _fit(
     pipeline: Any, params: Mapping[str, Any], X: Any, y: Any, train: Any, test: Any
 ) -> tuple[float, FitLog]:
     estimator = clone(pipeline).set_params(**clone(params, safe=False))
-    accuracy, failure = np.nan, None
-    with warnings.catch_warnings(record=True) as caught:
-        warnings.simplefilter("always", ConvergenceWarning)
+
+    def work() -> float:
         # With one row a class it divides nought by nought for a spread within classes, which only a shrunken
-        # centroid or a probability would use.
+        # centroid or a probability would use. What is caught, and this filter, ends with the work.
         warnings.filterwarnings("ignore", module=r"sklearn\.neighbors\._nearest_centroid")
-        try:
-            accuracy = float(np.mean(estimator.fit(X[train], y[train]).predict(X[test]) == y[test]))
-        except ValueError as error:
-            failure = _first_line(error)
-    warned = frozenset((warning.category.__name__, _first_line(warning.message)) for warning in caught)
-    return accuracy, FitLog(warned, failure)
+        return float(np.mean(estimator.fit(X[train], y[train]).predict(X[test]) == y[test]))
 
-
-def _first_line(message: Warning | Exception | str) -> str:
-    lines = str(message).strip().splitlines()
-    return lines[0].rstrip(".:") if lines else type(message).__name__
+    accuracy, log = logged(work)
+    return np.nan if accuracy is None else accuracy, log
