@@ -77,7 +77,7 @@ def comparison_board(results: Mapping[str, Any]) -> dict[str, Any]:
 
 def few_shot_boards(results: Mapping[str, Any]) -> list[dict[str, Any]]:
     """Return a leaderboard for each number of shots."""
-    boards = []
+    boards: list[dict[str, Any]] = []
     for shots in results["protocol"]["shots"]:
         ranked = sorted(
             (one for one in results["results"] if one["shots"] == shots), key=lambda one: -one["mean"]

@@ -155,11 +155,11 @@ def _environment() -> "Environment":
     return environment
 
 
-def _breakable(name: str) -> "Markup":
-    """Return a name that a line may end in, after what joins its words."""
+def _breakable(name: str, *, after: str = "/_.-") -> "Markup":
+    """Return a name that a line may end in, after what joins its parts."""
     from markupsafe import Markup, escape
 
-    pieces = re.split(r"(?<=[/_.+-])(?=.)", printable_line(name))
+    pieces = re.split(rf"(?<=[{after}])(?=.)", printable_line(name))
     return Markup("<wbr>").join(escape(piece) for piece in pieces)
 
 
