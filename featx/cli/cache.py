@@ -8,8 +8,9 @@ import typer
 
 from featx.cli import options
 from featx.cli.run_options import Device, Precision
-from featx.cli.show import Screen, columns, counted, size_text
+from featx.cli.show import Screen, columns, size_text
 from featx.errors import CacheError, UsageError
+from featx.wording import counted
 
 __all__ = ["app"]
 
@@ -197,7 +198,7 @@ def export_cache(
     Example: featx cache export photos/ -x mobilenet_v2 --out features.h5
     """
     screen = Screen(as_json=as_json, quiet=quiet, verbose=verbose)
-    options.check_out(out, begins=b"\x89HDF")
+    options.check_out(out, begins=b"\x89HDF", suffix=".h5")
     from featx.engine import Settings, look_up, read_extractors
     from featx.features import write_features
     from featx.samples import read_samples

@@ -6,11 +6,12 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from featx.cli import options
+from featx.cli.ending import end, interval_text
 from featx.cli.extract import telling_failures
 from featx.cli.fit import understood
 from featx.cli.run_options import takes_settings
-from featx.cli.show import Screen, columns, counted
-from featx.cli.typed import typed_command
+from featx.cli.show import Screen, columns
+from featx.wording import counted
 
 if TYPE_CHECKING:
     from featx.engine import Settings
@@ -94,8 +95,7 @@ def compare(
     check_run_folder(out)
     directory = options.cache_directory(cache)
     table = read_samples(data)
-    screen.remark(*understood(table))
-    with telling_failures(screen), screen.progress() as progress:
+    with telling_failures(screen), screen.progress(*understood(table)) as progress:
         found = comparing.compare(
             table,
             extractors,
@@ -112,35 +112,10 @@ def compare(
             progress=progress,
             **vars(settings),
         )
-    results = found.results
-    results["data"]["source"] = data
-    results.update(command=typed_command(context), directory=str(Path.cwd()))
-    screen.left_out((failure["id"], failure["reason"]) for failure in results["data"]["failures"])
-    for note in [*results["notes"], *_own_notes(results)]:
-        screen.remark(f"note: {note}")
-    page = None
-    if out is not None:
-        found.save(out)
-        from featx.report import write_report
-
-        page = write_report(out)
-    screen.result({**results, "out": None if out is None else str(out)}, _text(results, page))
+    end(screen, found, text=_text(found.results), context=context, data=data, out=out)
 
 
-def _own_notes(results: dict[str, Any]) -> list[str]:
-    """Return the notes on single contenders, those of one wording once."""
-    about: dict[str, list[str]] = {}
-    for one in results["results"]:
-        for note in one["notes"]:
-            about.setdefault(note, []).append(_who(one))
-    return [f"{', '.join(who)}: {note}" for note, who in about.items()]
-
-
-def _who(one: dict[str, Any]) -> str:
-    return one["head"] if one["label"] is None else f"{one['label']} with {one['head']}"
-
-
-def _text(results: dict[str, Any], page: Path | None) -> str:
+def _text(results: dict[str, Any]) -> str:
     protocol, metric = results["protocol"], results["protocol"]["metric"]
     n_folds = protocol["n_folds"]
     how = (
@@ -157,13 +132,14 @@ def _text(results: dict[str, Any], page: Path | None) -> str:
             one["head"] + (f" ({one['fusion']})" if one["fusion"] == "late" else ""),
             one["n_features"] if one["parts"] else None,
             _score(one["metrics"][metric], n_folds),
-            _interval(one["metrics"][metric]["ci95"]),
+            interval_text(one["metrics"][metric]["ci95"]),
             one["verdict"],
             f"{one['fit_seconds']:.2f}",
+            f"{one['predict_seconds']:.3f}",
         ]
         for one in results["results"]
     ]
-    header = ["extractor", "head", "features", metric, "95% interval", "verdict", "fit s"]
+    header = ["extractor", "head", "features", metric, "95% interval", "verdict", "fit s", "predict s"]
     lines = [
         f"{counted(len(rows) - 1, 'contender')} on {counted(results['data']['n_samples'], 'sample')}; {how}",
         "",
@@ -172,17 +148,11 @@ def _text(results: dict[str, Any], page: Path | None) -> str:
     if results["fusion_gains"]:
         labels = {one["extractor"]: one["label"] for one in results["results"]}
         lines += ["", *(_gain_text(gain, metric, labels) for gain in results["fusion_gains"])]
-    if page is not None:
-        lines += ["", f"wrote {page.parent}; open {page}"]
     return "\n".join(lines)
 
 
 def _score(scores: dict[str, Any], n_folds: int) -> str:
     return f"{scores['mean']:.3f} +- {scores['std']:.3f}" if n_folds > 1 else f"{scores['mean']:.3f}"
-
-
-def _interval(interval: list[float] | None) -> str:
-    return "-" if interval is None else f"{interval[0]:.3f} to {interval[1]:.3f}"
 
 
 def _gain_text(gain: dict[str, Any], metric: str, labels: dict[str, str]) -> str:

@@ -9,14 +9,24 @@ import typer
 
 from featx.cli import options
 from featx.cli.run_options import takes_settings
-from featx.cli.show import Screen, counted, size_text
+from featx.cli.show import Screen, size_text
 from featx.errors import ExtractionError
 from featx.printable import printable_line
+from featx.wording import counted
 
 if TYPE_CHECKING:
     from featx.engine import Outcome, Run, Settings
 
 __all__ = ["extract", "run_values", "telling_failures"]
+
+_LIMITING_SHARE = 0.5
+_ADVICE = {
+    "read": "faster storage, or a copy of the data on this machine",
+    "digest": "more cores",
+    "decode": "more cores",
+    "forward": "a faster device, such as a GPU, or a smaller backbone",
+    "write": "a faster disk for the cache",
+}
 
 
 @takes_settings
@@ -46,7 +56,7 @@ def extract(
     screen = Screen(as_json=as_json, quiet=quiet, verbose=verbose)
     if export is not None:
         options.one_extractor(extractors)
-        options.check_out(export, begins=b"\x89HDF")
+        options.check_out(export, begins=b"\x89HDF", suffix=".h5")
     from featx.engine import estimate, read_extractors, run
     from featx.samples import read_samples
 
@@ -97,6 +107,7 @@ def extract(
         lines.append(
             f"{values['images_per_second']:.0f} images/s; {values['bottleneck']} was the busiest stage "
             f"(busy {values['stages'][values['bottleneck']]['share']:.0%} of the time)"
+            + (f"; faster with {values['advice']}" if values["advice"] else "")
         )
     if export is not None:
         from featx.features import write_features
@@ -111,6 +122,7 @@ def run_values(done: "Run") -> dict[str, Any]:
     common = {
         "seconds": done.seconds,
         "bottleneck": done.bottleneck,
+        "advice": _advice(done),
         "stages": {
             name: {"seconds": done.stages[name], "share": share} for name, share in done.shares.items()
         },
@@ -141,6 +153,18 @@ def telling_failures(screen: Screen) -> Iterator[None]:
             if screen.as_json:
                 screen.result(run_values(error.run), "")
         raise
+
+
+def _advice(done: "Run") -> str | None:
+    """Return what would speed up a run that one stage limits; None where none does."""
+    stage = done.bottleneck
+    if stage is None or done.shares[stage] < _LIMITING_SHARE:
+        return None
+    # Descriptors, which are computed in this stage, take exact pixels only; they have no layer.
+    exact = [outcome.task.spec for outcome in done.outcomes if outcome.task.spec.pixels == "exact"]
+    if stage == "decode" and any(spec.layer for spec in exact):
+        return "more cores, or pixels=fast"
+    return _ADVICE[stage]
 
 
 def _outcome_values(outcome: "Outcome", done: "Run") -> dict[str, Any]:

@@ -6,12 +6,13 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from featx.cli import options
+from featx.cli.ending import end, interval_text
 from featx.cli.extract import telling_failures
 from featx.cli.fit import understood
 from featx.cli.run_options import takes_settings
-from featx.cli.show import Screen, columns, counted
-from featx.cli.typed import typed_command
+from featx.cli.show import Screen, columns
 from featx.errors import UsageError
+from featx.wording import counted
 
 if TYPE_CHECKING:
     from featx.engine import Settings
@@ -79,8 +80,7 @@ def fewshot(
     check_run_folder(out)
     directory = options.cache_directory(cache)
     table = read_samples(data)
-    screen.remark(*understood(table))
-    with telling_failures(screen), screen.progress() as progress:
+    with telling_failures(screen), screen.progress(*understood(table)) as progress:
         found = library.few_shot(
             table,
             extractors,
@@ -96,19 +96,15 @@ def fewshot(
             progress=progress,
             **vars(settings),
         )
-    results = found.results
-    results["data"]["source"] = data
-    results.update(command=typed_command(context), directory=str(Path.cwd()))
-    screen.left_out((failure["id"], failure["reason"]) for failure in results["data"]["failures"])
-    for note in [*results["notes"], *_curve_notes(results)]:
-        screen.remark(f"note: {note}")
-    page = None
-    if out is not None:
-        found.save(out)
-        from featx.report import write_report
-
-        page = write_report(out)
-    screen.result({**results, "out": None if out is None else str(out)}, _text(results, page))
+    end(
+        screen,
+        found,
+        text=_text(found.results),
+        context=context,
+        data=data,
+        out=out,
+        notes=_curve_notes(found.results),
+    )
 
 
 def _numbers(text: str, option: str, *, all_means_none: bool = False) -> list[Any]:
@@ -129,7 +125,7 @@ def _curve_notes(results: dict[str, Any]) -> list[str]:
     ]
 
 
-def _text(results: dict[str, Any], page: Path | None) -> str:
+def _text(results: dict[str, Any]) -> str:
     protocol = results["protocol"]
     rows = [
         [
@@ -137,8 +133,9 @@ def _text(results: dict[str, Any], page: Path | None) -> str:
             one["head"],
             f"{one['shots']}-shot",
             f"{one['mean']:.3f}",
-            _interval(one["ci95"]),
-            _difference(one, results["best"]),
+            interval_text(one["ci95"]),
+            _difference(one),
+            one["verdict"],
         ]
         for one in results["results"]
     ]
@@ -146,7 +143,9 @@ def _text(results: dict[str, Any], page: Path | None) -> str:
         f"{protocol['ways']}-way accuracy over {protocol['episodes']} episodes, the same for all, of"
         f" {counted(results['data']['n_samples'], 'sample')} in {len(results['data']['classes'])} classes",
         "",
-        columns(rows, header=["extractor", "head", "shots", "accuracy", "95% interval", "to the best"]),
+        columns(
+            rows, header=["extractor", "head", "shots", "accuracy", "95% interval", "to the best", "verdict"]
+        ),
     ]
     if results["learning_curve"]:
         points = results["learning_curve"][0]["points"]
@@ -165,18 +164,12 @@ def _text(results: dict[str, Any], page: Path | None) -> str:
             "accuracy on the samples held out, by labels per class of the others (+- half the 95% interval)",
             columns(curves, header=["extractor", "head", *sizes]),
         ]
-    if page is not None:
-        lines += ["", f"wrote {page.parent}; open {page}"]
     return "\n".join(lines)
 
 
-def _interval(interval: list[float]) -> str:
-    return f"{interval[0]:.3f} to {interval[1]:.3f}"
-
-
-def _difference(one: dict[str, Any], best: list[dict[str, Any]]) -> str:
-    if {key: one[key] for key in ("shots", "extractor", "head")} in best:
-        return "best"
+def _difference(one: dict[str, Any]) -> str:
+    if one["difference_ci95"] is None:
+        return "-"
     low, high = one["difference_ci95"]
     return f"{one['difference']:+.3f} ({low:+.3f} to {high:+.3f})"
 

@@ -9,8 +9,9 @@ import typer
 from featx.cli import options
 from featx.cli.extract import telling_failures
 from featx.cli.run_options import takes_settings
-from featx.cli.show import Screen, columns, counted
+from featx.cli.show import Screen, columns
 from featx.errors import ModelError
+from featx.wording import counted
 
 if TYPE_CHECKING:
     from featx.engine import Settings
@@ -76,15 +77,14 @@ def fit(
     Example: featx fit photos/ -x mobilenet_v2 --head logreg --cv 5 --out photos.featx
     """
     screen = Screen(as_json=as_json, quiet=quiet, verbose=verbose)
-    options.check_out(out, begins=b"PK")
+    options.check_out(out, begins=b"PK", suffix=".featx")
     n_jobs = options.processes(jobs)
     from featx import fitting
     from featx.samples import read_samples
 
     extractor, directory = options.one_extractor(extractors), options.cache_directory(cache)
     table = read_samples(data)
-    screen.remark(*understood(table))
-    with telling_failures(screen), screen.progress() as progress:
+    with telling_failures(screen), screen.progress(*understood(table)) as progress:
         fitted = fitting.fit(
             table,
             extractor,
@@ -101,8 +101,7 @@ def fit(
         )
     record = fitted.record
     screen.left_out((failure["id"], failure["reason"]) for failure in record["failed"])
-    for note in record["notes"]:
-        screen.remark(f"note: {note}")
+    screen.note(*record["notes"])
     unsaved = None
     if out is not None:
         try:

@@ -27,6 +27,11 @@ __all__ = [
 
 COMMON = "Common to all commands"
 
+_FORMATS = {
+    *(".csv", ".featx", ".h5", ".joblib", ".json", ".npy", ".npz", ".onnx", ".parquet"),
+    *(".pickle", ".pkl", ".pt", ".pth"),
+}
+
 Data = Annotated[
     str,
     typer.Argument(
@@ -55,7 +60,10 @@ Verbose = Annotated[
     typer.Option("-v", "--verbose", count=True, help="Say more.", rich_help_panel=COMMON, show_default=False),
 ]
 Quiet = Annotated[
-    bool, typer.Option("-q", "--quiet", help="Only results and errors.", rich_help_panel=COMMON)
+    bool,
+    typer.Option(
+        "-q", "--quiet", help="Only results, the notes on them, and errors.", rich_help_panel=COMMON
+    ),
 ]
 CacheDirectory = Annotated[
     Path | None,
@@ -105,7 +113,7 @@ def existing_cache(given: Path | None) -> Path:
     return directory
 
 
-def check_out(out: Path | None, *, begins: bytes) -> None:
+def check_out(out: Path | None, *, begins: bytes, suffix: str) -> None:
     """Refuse a file to write that cannot be, or that would take the place of another kind, before any work is done.
 
     Parameters
@@ -114,6 +122,8 @@ def check_out(out: Path | None, *, begins: bytes) -> None:
         None writes nothing, and passes.
     begins : bytes
         How files of this kind begin: one that is there and begins otherwise is somebody's input.
+    suffix : str
+        What their names end in; one that ends like a file of another format would mislead.
 
     Raises
     ------
@@ -140,6 +150,11 @@ def check_out(out: Path | None, *, begins: bytes) -> None:
     if found and found != begins:
         raise UsageError(
             f"'{out}' is there, and is no file that this command wrote. Name another, or remove it."
+        )
+    if out.suffix.lower() in _FORMATS - {suffix}:
+        raise UsageError(
+            f"cannot write '{out}': expected a name that ends in {suffix}, got {out.suffix}, which is another format. "
+            f"Name it '{out.with_suffix(suffix).name}'."
         )
 
 

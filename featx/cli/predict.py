@@ -14,8 +14,9 @@ import typer
 from featx.cli import options
 from featx.cli.extract import telling_failures
 from featx.cli.run_options import takes_settings
-from featx.cli.show import Screen, columns, counted
+from featx.cli.show import Screen, columns
 from featx.printable import harmless_cell, printable_line
+from featx.wording import counted
 
 if TYPE_CHECKING:
     from featx.engine import Settings
@@ -58,7 +59,7 @@ def predict(
     Example: featx predict photos.featx new/ --out predictions.csv --proba
     """
     screen = Screen(as_json=as_json, quiet=quiet, verbose=verbose)
-    options.check_out(out, begins=b"id,prediction")
+    options.check_out(out, begins=b"id,prediction", suffix=".csv")
     directory = options.cache_directory(cache)
     from featx.model import load
 
@@ -158,11 +159,11 @@ def _scores(fitted: "Model", truth: list[Any], labels: list[Any], screen: Screen
     expected = np.asarray([truth[index] for index in known])
     classes = fitted.classes_
     if classes is None and expected.dtype.kind not in "iuf":
-        screen.remark(f"note: not scored, because the data's labels ({expected[0]}, ...) are not numbers")
+        screen.note(f"not scored, because the data's labels ({expected[0]}, ...) are not numbers")
         return {}
     if classes is not None and not set(expected.tolist()) & set(classes.tolist()):
-        screen.remark(
-            f"note: not scored, because no label of the data ({expected[0]}, ...) is a class of the model "
+        screen.note(
+            f"not scored, because no label of the data ({expected[0]}, ...) is a class of the model "
             f"({', '.join(map(str, classes.tolist()[:5]))})"
         )
         return {}

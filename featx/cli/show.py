@@ -5,21 +5,18 @@ import logging
 import os
 import re
 import sys
-import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from typing import TYPE_CHECKING, Any
 
+from featx.cli.progress import progress_bar, progress_lines
 from featx.printable import printable_line
 
 if TYPE_CHECKING:
     from featx.engine import Progress
 
-__all__ = ["Screen", "columns", "counted", "printable", "shortened", "size_text"]
+__all__ = ["Screen", "columns", "printable", "shortened", "size_text"]
 
-_LINE_SECONDS = 10.0
-_PACE_SECONDS = 3.0
-_UNITS = {"extracting": "images", "fitting": "fits", "downloading": "MiB"}
 _NAMED = 5
 _WORD_LENGTH = 200
 
@@ -32,7 +29,7 @@ class Screen:
     as_json : bool
         One JSON object on standard output, and nothing else there.
     quiet : bool
-        Neither progress nor remarks.
+        Neither progress nor remarks; notes on a result are shown all the same.
     verbose : int
         How much of the library's log is shown.
     """
@@ -54,6 +51,12 @@ class Screen:
             for line in lines:
                 print(shortened(printable_line(line)), file=sys.stderr)
 
+    def note(self, *notes: str) -> None:
+        """Say what a result is to be read with. Being quiet hides it only where the result is JSON, which has it."""
+        if not (self.quiet and self.as_json):
+            for note in notes:
+                print(shortened(printable_line(f"note: {note}")), file=sys.stderr)
+
     def left_out(self, failures: Iterable[tuple[str, str]]) -> None:
         """Name the first samples without a vector, each an id and a reason."""
         named = list(failures)
@@ -70,15 +73,28 @@ class Screen:
             print(printable(text), flush=True)
 
     @contextmanager
-    def progress(self) -> "Iterator[Callable[[Progress], None] | None]":
-        """Show a run's progress: a bar on a terminal, now and then a line elsewhere, nothing when quiet."""
+    def progress(self, *opening: str) -> "Iterator[Callable[[Progress], None] | None]":
+        """Show a run's progress: a bar on a terminal, now and then a line elsewhere, nothing when quiet.
+
+        The opening is remarked once the run is on its way, and no more refused.
+        """
         if self.quiet:
             yield None
-        elif sys.stderr.isatty():
-            with _bar() as callback:
-                yield callback
-        else:
-            yield _lines()
+            return
+        waiting = [*opening]
+
+        def begin() -> None:
+            self.remark(*waiting)
+            waiting.clear()
+
+        with progress_bar() if sys.stderr.isatty() else nullcontext(progress_lines()) as shown:
+
+            def callback(progress: "Progress") -> None:
+                begin()
+                shown(progress)
+
+            yield callback
+        begin()
 
 
 def columns(rows: Sequence[Sequence[object]], *, header: Sequence[str]) -> str:
@@ -96,17 +112,6 @@ def columns(rows: Sequence[Sequence[object]], *, header: Sequence[str]) -> str:
         ).rstrip()
         for row in cells
     )
-
-
-def counted(number: int, noun: str) -> str:
-    """Return a number and what there is of it.
-
-    Examples
-    --------
-    >>> counted(1, "shard"), counted(0, "row")
-    ('1 shard', '0 rows')
-    """
-    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
 
 
 def printable(text: str) -> str:
@@ -145,85 +150,6 @@ class _OneLine(logging.Formatter):
 
     def format(self, record: logging.LogRecord) -> str:
         return shortened(printable_line(super().format(record)))
-
-
-@contextmanager
-def _bar() -> "Iterator[Callable[[Progress], None]]":
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
-
-    bar = Progress(
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TextColumn("{task.fields[pace]}"),
-        TextColumn("{task.fields[failed]}"),
-        console=Console(stderr=True),
-        transient=True,
-    )
-    pace = _Pace()
-    with bar:
-        task = bar.add_task("extracting", total=None, pace="", failed="")
-
-        def callback(progress: "Any") -> None:
-            if pace.begins(progress):
-                bar.reset(task, description=progress.work)
-            failed = f"{progress.failed} failed" if progress.failed else ""
-            told = pace.text(progress)
-            bar.update(task, completed=progress.done, total=progress.total or None, pace=told, failed=failed)
-
-        yield callback
-
-
-def _lines() -> "Callable[[Progress], None]":
-    pace = _Pace()
-    last = time.monotonic()
-    told = False
-
-    def callback(progress: "Progress") -> None:
-        nonlocal last, told
-        if pace.begins(progress):
-            told = False
-        now = time.monotonic()
-        ended = progress.done == progress.total
-        if now - last < _LINE_SECONDS and not (ended and told):
-            return
-        last, told = now, not ended  # what has had a line gets one for its end
-        of_all = f" of {progress.total}" if progress.total else ""
-        parts = [f"{progress.done}{of_all}", pace.text(progress)]
-        if progress.work == "extracting":
-            parts.append(f"{progress.failed} failed")
-        print(f"{progress.work}: {', '.join(filter(None, parts))}", file=sys.stderr)
-
-    return callback
-
-
-class _Pace:
-    """How fast one piece of work goes, once it has gone on for long enough to tell."""
-
-    def __init__(self) -> None:
-        self._before: Progress | None = None
-        self._began = (0.0, 0)
-
-    def begins(self, progress: "Progress") -> bool:
-        """Take in how far it is; whether this is another piece of work than before."""
-        before, self._before = self._before, progress
-        if before is not None and before.work == progress.work and before.done <= progress.done:
-            return False
-        self._began = (time.monotonic(), progress.done)
-        return True
-
-    def text(self, progress: "Progress") -> str:
-        """Return the rate and the time that is left, or nothing."""
-        began, done = self._began
-        seconds = time.monotonic() - began
-        if seconds < _PACE_SECONDS or progress.done == done:
-            return ""
-        rate = (progress.done - done) / seconds
-        shown = f"{rate:.0f}" if rate >= 10 else f"{rate:.2g}"
-        left = (progress.total - progress.done) / rate
-        text = f"{shown} {_UNITS[progress.work]}/s"
-        return f"{text}, about {left:.0f} s left" if left > 0 else text
 
 
 def _plain(value: Any) -> Any:

@@ -1,10 +1,13 @@
 import json
 import re
+from types import SimpleNamespace
 
 import h5py
 import numpy as np
 import pytest
 
+from featx.cli.extract import _advice
+from featx.engine.stages import STAGES
 from featx.errors import ExtractionError, UsageError
 
 
@@ -110,8 +113,47 @@ def test_export_is_refused_for_several_extractors_before_any_work(text, photos, 
 def test_a_person_reads_counts_and_rate(text, photos):
     shown = text("extract", photos, "-x", "pixels")
     assert "pixels: 20 samples, 0 cached, 20 extracted, 0 failed, 768 features each" in shown.out
-    share = re.search(r"\n\d+ images/s; \w+ was the busiest stage \(busy (\d+)% of the time\)\n", shown.out)
+    rate = r"\n\d+ images/s; \w+ was the busiest stage \(busy (\d+)% of the time\)(; faster with .+)?\n"
+    share = re.search(rate, shown.out)
     assert 0 <= int(share[1]) <= 100
+
+
+def run_of(shares, *extractors):
+    """Return as much of a run as says how busy its stages were."""
+    specs = [SimpleNamespace(pixels=pixels, layer=layer) for pixels, layer in extractors]
+    return SimpleNamespace(
+        bottleneck=max(shares, key=shares.get) if shares else None,
+        shares=shares,
+        outcomes=[SimpleNamespace(task=SimpleNamespace(spec=spec)) for spec in specs],
+    )
+
+
+@pytest.mark.parametrize(
+    ("shares", "extractors", "expected"),
+    [
+        (
+            {"decode": 0.9, "forward": 0.2},
+            [("exact", ("features",)), ("fast", ())],
+            "more cores, or pixels=fast",
+        ),
+        ({"decode": 0.9}, [("exact", ()), ("fast", ("features",))], "more cores"),
+        ({"decode": 0.6, "forward": 0.9}, [("exact", ("features",))], "a faster device, such as a GPU, or a"),
+        ({"write": 0.5}, [("exact", ())], "a faster disk for the cache"),
+        ({"write": 0.49}, [("exact", ())], None),
+        ({}, [("exact", ())], None),
+    ],
+)
+def test_a_stage_that_limits_a_run_is_answered_with_what_would_help(shares, extractors, expected):
+    advice = _advice(run_of(shares, *extractors))
+    assert advice == expected or advice.startswith(expected)
+
+
+def test_the_advice_is_in_the_json_and_the_line(command, text, photos, monkeypatch):
+    monkeypatch.setattr("featx.cli.extract._LIMITING_SHARE", 0.0)
+    monkeypatch.setattr("featx.cli.extract._ADVICE", dict.fromkeys(STAGES, "luck"))
+    assert text("extract", photos, "-x", "pixels").out.endswith("% of the time); faster with luck\n")
+    assert command("extract", photos, "-x", "pixels:size=1")["advice"] == "luck"
+    assert command("extract", photos, "-x", "pixels")["advice"] is None
 
 
 def test_a_person_reads_what_a_dry_run_counted(text, photos):
@@ -138,5 +180,5 @@ def test_what_a_folder_holds_besides_images_is_counted_and_said(command, text, p
     }
     shown = text("extract", photos, "-x", "pixels").err
     assert shown.startswith("featx: ")
-    assert "unknown extensions" in shown
+    assert "1 unknown extension (" in shown or "1 unknown extension, " in shown
     assert text("extract", photos, "-x", "pixels", "-q").err == ""

@@ -36,6 +36,7 @@ def test_fewshot_gives_mean_and_interval_by_extractor_head_and_shots(command, ph
         "queries": 5,
         "episodes": 20,
         "random_state": 0,
+        "heads": [{"name": name, "recipe": "built in"} for name in ("centroid", "ridge")],
     }
     assert done["data"]["source"] == "photos"
     assert done["out"] is None
@@ -46,7 +47,7 @@ def test_fewshot_gives_mean_and_interval_by_extractor_head_and_shots(command, ph
 def test_fewshot_writes_a_run_and_shows_the_table_and_the_curve(text, photos, tmp_path):
     shown = text("fewshot", photos, "-x", "pixels:size=1", *SMALL, "--labels", "2,all", "--out", "run")
     assert "2-way accuracy over 20 episodes, the same for all, of 20 samples in 2 classes" in shown.out
-    assert "pixels     centroid  1-shot  1.000     1.000 to 1.000  best" in shown.out
+    assert "pixels     centroid  1-shot  1.000     1.000 to 1.000  -            the only one\n" in shown.out
     assert "pixels     centroid  1.000 +- 0.000  1.000" in shown.out
     assert "wrote run; open run/report.html" in shown.out
     assert "<html" in (tmp_path / "run" / "report.html").read_text()

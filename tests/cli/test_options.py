@@ -27,14 +27,19 @@ def test_the_cache_is_the_one_named_else_that_of_the_environment_else_a_folder_h
 
 def test_a_file_may_be_written_that_is_new_or_empty_or_of_its_kind_and_checking_leaves_it(tmp_path):
     out = tmp_path / "m.featx"
-    options.check_out(None, begins=b"PK")
-    options.check_out(out, begins=b"PK")
+    options.check_out(None, begins=b"PK", suffix=".featx")
+    options.check_out(out, begins=b"PK", suffix=".featx")
     assert not out.exists()
     for content in (b"", b"PK\x03\x04 and more"):
         out.write_bytes(content)
-        options.check_out(out, begins=b"PK")
+        options.check_out(out, begins=b"PK", suffix=".featx")
         assert out.read_bytes() == content
+    options.check_out(tmp_path / "m.v2", begins=b"PK", suffix=".featx")
+    with pytest.raises(
+        UsageError, match=r"expected a name that ends in .featx, got .pkl, .* Name it 'm.featx'"
+    ):
+        options.check_out(tmp_path / "m.pkl", begins=b"PK", suffix=".featx")
     out.write_bytes(b"P")
     with pytest.raises(UsageError, match="is there, and is no file that this command wrote"):
-        options.check_out(out, begins=b"PK")
+        options.check_out(out, begins=b"PK", suffix=".featx")
     assert [path.name for path in tmp_path.iterdir()] == ["m.featx"]

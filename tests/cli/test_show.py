@@ -1,104 +1,37 @@
-import sys
-from types import SimpleNamespace
-
 import pytest
 
-from featx.cli import show
+from featx.cli.show import Screen
 from featx.engine import Progress
-
-
-class Terminal:
-    """What a screen writes on, as a terminal."""
-
-    def __init__(self):
-        self.written = ""
-
-    def write(self, text):
-        self.written += text
-        return len(text)
-
-    def flush(self):
-        pass
-
-    def isatty(self):
-        return True
 
 
 def test_a_value_that_json_does_not_have_is_refused_and_not_written(capsys):
     with pytest.raises(ValueError, match="not JSON compliant"):
-        show.Screen(as_json=True).result({"accuracy": float("nan")}, "")
+        Screen(as_json=True).result({"accuracy": float("nan")}, "")
     assert capsys.readouterr().out == ""
 
 
-@pytest.fixture
-def clock(monkeypatch):
-    """Return what sets the seconds that have passed."""
-    now = SimpleNamespace(seconds=0.0)
-    monkeypatch.setattr(show, "time", SimpleNamespace(monotonic=lambda: now.seconds))
-    return lambda seconds: setattr(now, "seconds", seconds)
+def test_a_note_on_a_result_is_shown_however_quiet_unless_the_result_holds_it(capsys):
+    Screen(as_json=False, quiet=True).note("the estimate flatters")
+    assert capsys.readouterr().err == "note: the estimate flatters\n"
+    Screen(as_json=True).note("the estimate flatters")
+    assert capsys.readouterr().err == "note: the estimate flatters\n"
+    Screen(as_json=True, quiet=True).note("the estimate flatters")
+    assert capsys.readouterr().err == ""
 
 
-def test_progress_is_a_line_now_and_then_and_at_the_end_where_there_is_no_terminal(capsys, clock):
-    with show.Screen(as_json=False).progress() as callback:
-        for seconds, done, failed in ((1, 0, 0), (5, 20, 0), (11, 50, 2), (13, 60, 2), (21, 100, 2)):
-            clock(seconds)
-            callback(Progress(done, 200, failed, work="extracting"))
-        clock(26)
-        callback(Progress(200, 200, 2, work="extracting"))
-        # Another piece of work, of no rate before some seconds of its own; with as much done as the one before.
-        for seconds, done in ((30, 200), (32, 240), (50, 300)):
-            clock(seconds)
-            callback(Progress(done, 800, 0, work="fitting"))
-        for seconds, done in ((51, 1), (52, 800)):  # and one too short for a line
-            clock(seconds)
-            callback(Progress(done, 800, 0, work="fitting"))
-        for seconds, done in ((55, 0), (61, 30)):  # of how many is not known
-            clock(seconds)
-            callback(Progress(done, 0, 0, work="downloading"))
-    assert capsys.readouterr().err.splitlines() == [
-        "extracting: 50 of 200, 5 images/s, about 30 s left, 2 failed",
-        "extracting: 100 of 200, 5 images/s, about 20 s left, 2 failed",
-        "extracting: 200 of 200, 8 images/s, 2 failed",
-        "fitting: 300 of 800, 5 fits/s, about 100 s left",
-        "downloading: 30, 5 MiB/s",
-    ]
+def test_what_opens_a_run_is_said_once_it_is_on_its_way(capsys):
+    with Screen(as_json=False).progress("2 classes") as callback:
+        assert capsys.readouterr().err == ""
+        for done in (1, 2):
+            callback(Progress(done, 3, 0))
+        assert capsys.readouterr().err == "2 classes\n"
+    assert capsys.readouterr().err == ""
 
 
-def test_work_that_has_just_begun_has_no_rate_yet(capsys, clock):
-    with show.Screen(as_json=False).progress() as callback:
-        clock(20)  # heads were built, and one fit done; how long it took nobody knows
-        callback(Progress(1, 100, 0, work="fitting"))
-        clock(60)
-        callback(Progress(3, 100, 0, work="fitting"))
-        clock(61)
-        callback(Progress(100, 100, 0, work="fitting"))
-    assert capsys.readouterr().err.splitlines() == [
-        "fitting: 1 of 100",
-        "fitting: 3 of 100, 0.05 fits/s, about 1940 s left",
-        "fitting: 100 of 100, 2.4 fits/s",
-    ]
-
-
-def test_quiet_shows_no_progress(monkeypatch):
-    monkeypatch.setattr(sys, "stderr", Terminal())
-    with show.Screen(as_json=False, quiet=True).progress() as callback:
-        assert callback is None
-    assert sys.stderr.written == ""
-
-
-@pytest.mark.parametrize(
-    ("last", "shown"),
-    [
-        (Progress(60, 200, 2, work="extracting"), ["extracting", " 60/200", "2 failed"]),
-        (Progress(3, 110, 0, work="fitting"), ["fitting", "  3/110"]),
-    ],
-)
-def test_progress_on_a_terminal_is_a_bar_that_follows_the_work(last, shown, monkeypatch):
-    terminal = Terminal()
-    monkeypatch.setattr(sys, "stderr", terminal)
-    monkeypatch.setenv("TERM", "xterm")
-    monkeypatch.setenv("COLUMNS", "120")
-    with show.Screen(as_json=False).progress() as callback:
-        callback(Progress(50, 200, 2, work="extracting"))
-        callback(last)
-    assert [part for part in shown if part not in terminal.written] == []
+def test_what_opens_a_run_is_said_of_one_without_work_and_not_of_one_that_is_refused(capsys):
+    with Screen(as_json=False).progress("2 classes"):
+        pass
+    assert capsys.readouterr().err == "2 classes\n"
+    with pytest.raises(ValueError, match="refused"), Screen(as_json=False).progress("2 classes"):
+        raise ValueError("refused")
+    assert capsys.readouterr().err == ""
