@@ -16,6 +16,7 @@ from featx.evaluation.comparison import HeadComparison, check_comparison, compar
 from featx.evaluation.fusion import Fusion
 from featx.evaluation.grid_search import Answer
 from featx.evaluation.heads import head_records, load_head
+from featx.evaluation.seeds import checked_seed
 from featx.features import extract
 from featx.printable import printable_line
 from featx.samples import read_labelled
@@ -82,10 +83,20 @@ class Comparison:
     def save(self, folder: str | os.PathLike[str]) -> Path:
         """Write ``results.json``, ``results.csv``, ``folds.csv`` and, where there is a command, ``command.txt``.
 
+        Parameters
+        ----------
+        folder : path
+            Made where it is missing; a run of the same kind in it is replaced.
+
+        Returns
+        -------
+        Path
+            The folder.
+
         Raises
         ------
         UsageError
-            If the folder holds something else than a run of featx, or cannot be written to.
+            If the folder holds something else than a run of ``compare``, or cannot be written to.
         OSError
             If a file cannot be written.
         """
@@ -214,7 +225,7 @@ def compare(
     """
     contenders, parts = read_contenders(extractors)
     table, n_unlabelled = read_labelled(samples, labels=labels, groups=groups)
-    seed = int(np.random.SeedSequence().generate_state(1)[0]) if random_state is None else random_state
+    seed = checked_seed(random_state)
     recipes = [load_head(head, class_weight=class_weight, random_state=seed) for head in _listed(heads)]
     protocol: dict[str, Any] = {
         "metric": metric,

@@ -2,7 +2,7 @@
 
 import itertools
 import os
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Unpack
@@ -14,12 +14,12 @@ from featx.engine import Progress, SettingsKeywords
 from featx.errors import UsageError
 from featx.evaluation.few_shot.accuracy import check_support, episode_accuracies
 from featx.evaluation.few_shot.episodes import Episodes, draw_episodes
-from featx.evaluation.few_shot.learning_curve import check_sizes, held_out_fold, learning_curve
-from featx.evaluation.folds import inseparable_rows
+from featx.evaluation.few_shot.learning_curve import check_sizes, draw_rows, held_out_fold, learning_curve
+from featx.evaluation.few_shot.standings import EpisodeStanding, rank_episodes
+from featx.evaluation.folds import Fold, inseparable_rows
 from featx.evaluation.fusion import parts_matrix
 from featx.evaluation.heads import Head, check_heads, head_records, load_head
-from featx.evaluation.intervals import mean_interval
-from featx.evaluation.significance import Difference, compare_episodes, corrected, verdict_of
+from featx.evaluation.seeds import checked_seed
 from featx.features import Features, extract
 from featx.samples import read_labelled
 from featx.tracking import SCHEMA, plain_json, provenance, source_of, write_run
@@ -28,6 +28,8 @@ if TYPE_CHECKING:
     import pandas as pd
 
 __all__ = ["FewShot", "few_shot"]
+
+_USUAL_EPISODES = 600
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -63,12 +65,24 @@ class FewShot:
         return pd.DataFrame(rows, columns=header)
 
     def save(self, folder: str | os.PathLike[str]) -> Path:
-        """Write ``results.json``, ``results.csv`` and ``learning_curve.csv`` into a folder.
+        """Write ``results.json``, its tables as CSV files and, where there is a command, ``command.txt``.
+
+        Parameters
+        ----------
+        folder : path
+            Made where it is missing; a run of the same kind in it is replaced.
+
+        Returns
+        -------
+        Path
+            The folder.
 
         Raises
         ------
         UsageError
-            If the folder holds something else than a run of featx, or cannot be written to.
+            If the folder holds something else than a run of ``few_shot``, or cannot be written to.
+        OSError
+            If a file cannot be written.
         """
         tables = {"results": _table(self.results["results"])}
         points = [
@@ -87,7 +101,7 @@ def few_shot(
     extractors: Any,
     *,
     ways: int = 5,
-    shots: int | Sequence[int] = (1, 5),
+    shots: int | Iterable[int] = (1, 5),
     queries: int = 15,
     episodes: int = 1000,
     heads: Sequence[Any] = ("centroid",),
@@ -114,7 +128,7 @@ def few_shot(
         What is compared: ``["resnet50", "resnet50+hog"]``. A fusion's features stand side by side.
     ways : int
         Classes of an episode.
-    shots : int or sequence of int
+    shots : int or iterable of int
         Samples of each class to learn from; each number is evaluated.
     queries : int
         Samples of each class to ask about; fewer where the classes have no more.
@@ -153,16 +167,15 @@ def few_shot(
     """
     contenders, parts = read_contenders(extractors)
     table, n_unlabelled = read_labelled(samples, labels=labels, groups=groups)
-    seed = int(np.random.SeedSequence().generate_state(1)[0]) if random_state is None else random_state
+    seed = checked_seed(random_state)
     recipes = _read_heads(heads, seed)
     sizes = list(labels_per_class)
     check_sizes(sizes)
-    asked = sorted(set([shots] if isinstance(shots, int) else shots))
+    asked = sorted(set([shots] if isinstance(shots, int | np.integer) else shots))
     if not asked:
         raise UsageError("shots: expected at least one number, such as 1, got none.")
     drawing: dict[str, Any] = {"ways": ways, "queries": queries, "random_state": seed}
     assert table.y is not None
-    _check_classes(table.y)
     for number, recipe in itertools.product(asked, recipes):
         check_support(recipe, ways=ways, shots=number)
     for number in asked:  # all but exact copies is known before anything is extracted
@@ -180,20 +193,30 @@ def few_shot(
         for number in asked
     ]
     notes = [note for one in drawn for note in one.notes]
+    if episodes < _USUAL_EPISODES:
+        notes.append(
+            f"{episodes} episodes are few, so the intervals are wide; {_USUAL_EPISODES} or more are usual"
+        )
     labels_of = [one["label"] for one in source["extractors"]]
     pairs = [
         _Pair(contender, "+".join(labels_of[part] for part in contender.parts), head)
         for contender in contenders
         for head in recipes
     ]
-    accuracies = _accuracies(features, pairs, drawn, notes, n_jobs=n_jobs, progress=progress)
-    curves: list[dict[str, Any]] = []
-    if sizes:
-        options: dict[str, Any] = {"labels_per_class": sizes, "random_state": seed, "n_jobs": n_jobs}
-        curves = _curves(features, together, pairs, notes, progress=progress, **options)
+    options: dict[str, Any] = {"together": together, "labels_per_class": sizes, "random_state": seed}
+    fold, of_curve = _curve_rows(features, notes, **options) if sizes else (None, 0)
+    fits = _Fits(progress, len(pairs) * (len(drawn) * episodes + of_curve))
+    accuracies = _accuracies(features, pairs, drawn, notes, n_jobs=n_jobs, fits=fits)
+    curves = [] if fold is None else _curves(features, fold, pairs, fits, of_curve, n_jobs=n_jobs, **options)
     if n_unlabelled:
         notes.append(f"{n_unlabelled} samples have no label and were left out")
-    results = [found for one in drawn for found in _results(pairs, one, features, accuracies)]
+    results, best = [], []
+    for one in drawn:
+        own = {pair: accuracies[pair.key(one.shots)] for pair in pairs}
+        standings = rank_episodes(own, resolution=1 / (one.ways * one.queries))
+        results += [_result(pair, one, features, standings[pair]) for pair in pairs]
+        first = next(iter(standings))
+        best.append({"shots": one.shots, "extractor": first.contender.name, "head": first.head.name})
     protocol = {
         "ways": ways,
         "shots": asked,
@@ -211,10 +234,7 @@ def few_shot(
         "notes": list(dict.fromkeys(notes)),
         "protocol": protocol,
         "results": results,
-        "best": [
-            {"shots": number, **dict(zip(("extractor", "head"), _best(accuracies, number), strict=True))}
-            for number in asked
-        ],
+        "best": best,
         "learning_curve": curves,
     }
     return FewShot(plain_json(found), accuracies)
@@ -244,12 +264,20 @@ def _read_heads(heads: Any, random_state: int) -> list[Head]:
     return recipes
 
 
-def _check_classes(y: np.ndarray) -> None:
-    if y.dtype.kind == "f" and (y != np.floor(y)).any():
-        raise UsageError(
-            f"few-shot evaluation needs classes as labels; got numbers such as {y[y != np.floor(y)][0]:g}. Give names,"
-            " or whole numbers."
-        )
+@dataclass
+class _Fits:
+    """Tells how many of all fits are done, from one piece of work to the next."""
+
+    progress: Callable[[Progress], None] | None
+    total: int
+    before: int = 0
+
+    def of(self, n_fits: int) -> Callable[[int, int], None] | None:
+        """Return what the next piece of work, of so many fits, tells its progress to."""
+        before, self.before = self.before, self.before + n_fits
+        if (progress := self.progress) is None:
+            return None
+        return lambda done, _: progress(Progress(before + done, self.total, 0, work="fitting"))
 
 
 def _accuracies(
@@ -259,21 +287,16 @@ def _accuracies(
     notes: list[str],
     *,
     n_jobs: int | None,
-    progress: Callable[[Progress], None] | None,
+    fits: _Fits,
 ) -> dict[tuple[str, str, int], np.ndarray]:
     """Score every pair in all episodes, and note what the fits had to say."""
     assert features.y is not None
     accuracies = {}
-    for at, pair in enumerate(pairs):
+    for pair in pairs:
         X = _matrix_of(pair, features)
-        for number, episodes in enumerate(drawn):
+        for episodes in drawn:
             accuracies[pair.key(episodes.shots)], said = episode_accuracies(
-                X,
-                features.y,
-                pair.head,
-                episodes,
-                n_jobs=n_jobs,
-                progress=_part(progress, at * len(drawn) + number, len(pairs) * len(drawn)),
+                X, features.y, pair.head, episodes, n_jobs=n_jobs, progress=fits.of(len(episodes))
             )
             notes += [
                 f"{pair.label} with {pair.head.name}, {episodes.shots}-shot: {sentence}" for sentence in said
@@ -281,54 +304,53 @@ def _accuracies(
     return accuracies
 
 
-def _curves(
+def _curve_rows(
     features: Features,
-    together: np.ndarray | None,
-    pairs: Sequence[_Pair],
     notes: list[str],
     *,
+    together: np.ndarray | None,
+    labels_per_class: Sequence[int | None],
     random_state: int,
-    progress: Callable[[Progress], None] | None,
-    **options: Any,
-) -> list[dict[str, Any]]:
-    """Return the learning curve of every pair, all on the same rows; none, and a note, where none can be held out."""
+) -> tuple[Fold | None, int]:
+    """Return what every curve is fitted and tested on, and how many fits it takes; a note in their place."""
     assert features.y is not None
+    shared: dict[str, Any] = {"together": together, "random_state": random_state}
     try:
-        fold = held_out_fold(features.y, splits=features.splits, together=together, random_state=random_state)
+        fold = held_out_fold(features.y, splits=features.splits, **shared)
     except UsageError as error:
         if features.splits is not None:
             raise
         notes.append(f"no learning curve, as no third of the samples can be held out for it: {error}")
-        return []
+        return None, 0
+    try:
+        drawn = draw_rows(
+            features.y, train=fold.train, test=fold.test, labels_per_class=labels_per_class, **shared
+        )
+    except UsageError as error:  # a split of the data's own may leave no rows for it; the episodes stand
+        notes.append(f"no learning curve: {error}")
+        return None, 0
+    return fold, sum(len(draws) for draws in drawn.values())
+
+
+def _curves(
+    features: Features, fold: Fold, pairs: Sequence[_Pair], fits: _Fits, n_fits: int, **options: Any
+) -> list[dict[str, Any]]:
+    """Return the learning curve of every pair, all on the same rows."""
+    assert features.y is not None
     curves = []
-    for at, pair in enumerate(pairs):
-        try:
-            points = learning_curve(
-                _matrix_of(pair, features),
-                features.y,
-                pair.head,
-                {},
-                train=fold.train,
-                test=fold.test,
-                together=together,
-                random_state=random_state,
-                progress=_part(progress, at, len(pairs)),
-                **options,
-            )
-        except UsageError as error:  # a split of the data's own may leave no rows for it; the episodes stand
-            notes.append(f"no learning curve: {error}")
-            return []
+    for pair in pairs:
+        points = learning_curve(
+            _matrix_of(pair, features),
+            features.y,
+            pair.head,
+            {},
+            train=fold.train,
+            test=fold.test,
+            progress=fits.of(n_fits),
+            **options,
+        )
         curves.append({**_names(pair), "points": [asdict(point) for point in points]})
     return curves
-
-
-def _part(
-    progress: Callable[[Progress], None] | None, at: int, n_parts: int
-) -> Callable[[int, int], None] | None:
-    """Return what tells the progress of one of several equal parts as that of the whole."""
-    if progress is None:
-        return None
-    return lambda done, total: progress(Progress(at * total + done, n_parts * total, 0, work="fitting"))
 
 
 def _matrix_of(pair: _Pair, features: Features) -> np.ndarray:
@@ -339,36 +361,8 @@ def _names(pair: _Pair) -> dict[str, Any]:
     return {"extractor": pair.contender.name, "label": pair.label, "head": pair.head.name}
 
 
-def _results(
-    pairs: Sequence[_Pair],
-    episodes: Episodes,
-    features: Features,
-    accuracies: Mapping[tuple[str, str, int], np.ndarray],
-) -> list[dict[str, Any]]:
-    """Return what every pair's accuracies are with so many shots, and which are really worse than the best's."""
-    own = {pair: accuracies[pair.key(episodes.shots)] for pair in pairs}
-    ranked = sorted(pairs, key=lambda pair: -own[pair].mean())
-    step = 1 / (episodes.ways * episodes.queries)
-    # The best is picked by the same episodes, so any pair could be the one looked at. The first are those with it.
-    among = corrected(
-        [
-            compare_episodes(own[one], own[best], resolution=step)
-            for best, one in itertools.combinations(ranked, 2)
-        ]
-    )
-    to_best = dict(zip(ranked, [None, *among[: len(ranked) - 1]], strict=True))
-    return [_result(pair, episodes, features, own[pair], to_best[pair], len(pairs)) for pair in pairs]
-
-
-def _result(
-    pair: _Pair,
-    episodes: Episodes,
-    features: Features,
-    accuracies: np.ndarray,
-    to_best: Difference | None,
-    n_contenders: int,
-) -> dict[str, Any]:
-    found = mean_interval(accuracies)
+def _result(pair: _Pair, episodes: Episodes, features: Features, standing: EpisodeStanding) -> dict[str, Any]:
+    found, difference = standing.accuracy, standing.difference
     return {
         **_names(pair),
         "parts": list(pair.contender.parts),
@@ -380,17 +374,12 @@ def _result(
         "std": found.std,
         "ci95": found.ci95,
         "episodes": len(episodes),
-        "difference": 0.0 if to_best is None else to_best.mean,
-        "difference_ci95": None if to_best is None else to_best.ci95,
-        "p_value": None if to_best is None else to_best.p_value,
-        "verdict": verdict_of(to_best, n_contenders=n_contenders),
+        # To the best, episode by episode.
+        "difference": 0.0 if difference is None else difference.mean,
+        "difference_ci95": None if difference is None else difference.ci95,
+        "p_value": None if difference is None else difference.p_value,
+        "verdict": standing.verdict,
     }
-
-
-def _best(accuracies: dict[tuple[str, str, int], np.ndarray], shots: int) -> tuple[str, str]:
-    """Return extractor and head of the highest mean; of equals the first."""
-    rivals = [key for key in accuracies if key[2] == shots]
-    return max(rivals, key=lambda key: float(accuracies[key].mean()))[:2]
 
 
 def _table(records: Sequence[dict[str, Any]]) -> tuple[list[str], list[list[Any]]]:

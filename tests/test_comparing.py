@@ -110,7 +110,7 @@ def test_the_results_are_strict_json_of_the_documented_form(found):
     assert (baseline["extractor"], baseline["label"], baseline["parts"]) == (None, None, [])
     assert {name: best[name] for name in ("extractor", "head", "fusion")} == results["best"]
     assert (best["difference"], best["difference_ci95"], best["p_value"]) == (0.0, None, None)
-    assert all(one["difference"] <= 0 and 0 <= one["p_value"] <= 1 for one in [baseline, *others])
+    assert all(one["difference"] <= 1e-12 and 0 <= one["p_value"] <= 1 for one in [baseline, *others])
     assert [one["label"] for one in results["extractors"]] == ["color_histogram", "pixels"]
     fused = next(one for one in [*others, best] if len(one["parts"]) == 2)
     assert (fused["label"], fused["fusion"]) == ("color_histogram+pixels", "early")
@@ -222,6 +222,7 @@ def test_a_split_of_the_datas_own_is_scored_on_its_test_rows_alone(tmp_path, ima
         (["counted"], {"metric": "auc"}, r"unknown metric 'auc'.* Metrics: accuracy"),
         (["counted"], {"labels": ["a"] * 36}, "needs two classes or more"),
         (["counted"], {"labels": None}, "the samples have no labels"),
+        (["counted"], {"random_state": -1}, "random_state: expected a whole number from 0 .* got -1"),
         (["counted"], {"cv": 20}, "has 12 rows, fewer than the 20 folds"),
         (["counted"], {"fusion": "late"}, "late fusion needs two extractors or more"),
         (["counted"], {"batchsize": 3}, "there is no option 'batchsize'. Did you mean 'batch_size'"),

@@ -109,8 +109,10 @@ def test_p_values_are_corrected_for_all_pairs_of_the_same_shots_and_the_verdict_
     assert verdicts == {"worse", "as good as the best"}
 
 
-def test_a_single_contender_is_the_only_one():
-    told = few_shot(pictures(), GREY, labels_per_class=[], **SMALL)
+def test_a_single_contender_is_the_only_one_and_few_episodes_are_said_to_be_few():
+    told = few_shot(pictures(), GREY, labels_per_class=[], **{**SMALL, "shots": np.int64(1)})
+    assert told.results["protocol"]["shots"] == [1]
+    assert told.results["notes"] == ["40 episodes are few, so the intervals are wide; 600 or more are usual"]
     assert {one["verdict"] for one in told.results["results"]} == {"the only one"}
 
 
@@ -218,6 +220,7 @@ def test_without_a_third_to_hold_out_there_is_a_note_in_place_of_the_curve():
     [
         ({"ways": 4}, r"need 4 classes with 2 samples or more.* Lower ways to 3"),
         ({"shots": []}, "shots: expected at least one number"),
+        ({"random_state": -1}, "random_state: expected a whole number from 0 .* got -1"),
         ({"shots": 16}, "got 0 such of 3 classes"),
         (
             {"heads": ["knn"]},
@@ -251,8 +254,9 @@ def test_all_contenders_are_extracted_in_one_pass(counted):
     )
     assert sum(batches) == 48
     fitting = [(step.done, step.total) for step in steps if step.work == "fitting"]
-    assert fitting[1] == (6, 6)  # two contenders, three episodes
-    assert fitting[-1] == (42, 42)  # and twenty draws and all rows of each
+    # Two contenders: three episodes, and then twenty draws and all rows, of each.
+    assert {total for _, total in fitting} == {2 * (3 + 21)}
+    assert [done for done, _ in fitting] == [3, 6, 22, 27, 43, 48]
 
 
 def test_names_of_one_extractor_are_told_to_be_the_same():

@@ -16,6 +16,7 @@ from featx.evaluation.fusion import Fusion, check_fusion
 from featx.evaluation.heads import Head, Task, check_heads
 from featx.evaluation.ranking import Entry, Ranking, rank
 from featx.evaluation.scores import check_folds_give, check_metric
+from featx.evaluation.seeds import checked_seed, repeat_seed
 
 __all__ = ["HeadComparison", "check_comparison", "compare_heads"]
 
@@ -106,9 +107,13 @@ def compare_heads(
     groups, splits, keys, n_jobs
         As in :func:`featx.evaluation.cross_validation.cross_validate`.
     random_state : int
-        Seed of the first repeat's folds; the others take the numbers after it.
+        Seed of the first repeat's folds; the others have seeds of their own, made from it.
     progress : callable, optional
         Called with how many fits are done, and how many there are in all.
+
+    Returns
+    -------
+    HeadComparison
 
     Raises
     ------
@@ -136,7 +141,7 @@ def compare_heads(
         X=features,
         y=labels,
         folds=folds,
-        seeds=[_seed(random_state, repeat) for repeat, one in enumerate(rounds) for _ in one],
+        seeds=[repeat_seed(random_state, repeat) for repeat, one in enumerate(rounds) for _ in one],
         widths=widths,
         fusion=fusion,
         n_components=n_components,
@@ -221,6 +226,7 @@ def _checked_protocol(
     """Return the metric's name, and the folds of each repeat; or raise UsageError."""
     for head in heads[1:]:
         checked_labels(labels, head, cv=cv)
+    checked_seed(random_state)
     if repeats < 1:
         raise UsageError(f"repeats must be at least 1; got {repeats}.")
     if splits is not None and repeats > 1:
@@ -235,7 +241,12 @@ def _checked_protocol(
     searched = max(heads, key=lambda head: len(head.candidates))
     rounds = [
         outer_folds(
-            labels, searched, cv=cv, groups=together, splits=splits, random_state=_seed(random_state, repeat)
+            labels,
+            searched,
+            cv=cv,
+            groups=together,
+            splits=splits,
+            random_state=repeat_seed(random_state, repeat),
         )
         for repeat in range(repeats)
     ]
@@ -243,13 +254,9 @@ def _checked_protocol(
     if fusion == "late":
         for repeat, folds in enumerate(rounds):
             for fold in folds:
-                seed = _seed(random_state, repeat)
+                seed = repeat_seed(random_state, repeat)
                 stacking_folds(labels, fold, task=heads[0].task, cv=cv, groups=together, random_state=seed)
     return name, rounds
-
-
-def _seed(random_state: int, repeat: int) -> int:
-    return (random_state + repeat) % 2**32
 
 
 def _together_notes(groups: ArrayLike | None, keys: NDArray[np.uint8] | None) -> list[str]:

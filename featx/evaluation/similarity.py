@@ -119,7 +119,14 @@ def nearest(
             similarity[:, block] = asked @ unit.take(block).T
         for row, candidates in zip(similarity, among[start : start + _ASKED_AT_ONCE], strict=True):
             distances = 1.0 - row[candidates].astype(np.float64)
-            order = np.argsort(distances, kind="stable")[:n_neighbours]
+            near = np.arange(len(distances))
+            if (
+                len(near) > n_neighbours
+            ):  # of equals the first, so all that are as near as the last one wanted
+                near = np.flatnonzero(
+                    distances <= np.partition(distances, n_neighbours - 1)[n_neighbours - 1]
+                )
+            order = near[np.argsort(distances[near], kind="stable")[:n_neighbours]]
             found.append([(int(candidates[at]), max(0.0, float(distances[at]))) for at in order])
     return found
 

@@ -16,6 +16,7 @@ from featx.errors import UsageError
 from featx.evaluation.comparison import check_comparison, compare_heads
 from featx.evaluation.cross_validation import cross_validate
 from featx.evaluation.heads import Head, load_head
+from featx.evaluation.seeds import repeat_seed
 
 ONE = {"extractors": {"x": [0]}}
 
@@ -108,7 +109,7 @@ def test_every_contender_scores_what_it_scores_when_cross_validated_alone(fusion
                     head,
                     widths=part_widths,
                     fusion=fusion if len(parts) > 1 else "early",
-                    random_state=repeat,
+                    random_state=repeat_seed(0, repeat),
                     **shared,
                 )
                 for repeat in range(2)
@@ -321,6 +322,7 @@ def test_regression_heads_are_ranked_by_r2():
         ),
         (["logreg"], {"metric": "acuracy"}, r"Did you mean accuracy\?"),
         (["ridge"], {"metric": "neg_log_loss"}, "needs probabilities, which head 'ridge' lacks"),
+        (["logreg"], {"random_state": -1}, "random_state: expected a whole number from 0"),
         (["logreg"], {"repeats": 0}, "repeats must be at least 1; got 0"),
         (
             ["logreg"],

@@ -84,7 +84,7 @@ def draw_episodes(
     Raises
     ------
     UsageError
-        For numbers too small, and where the classes or their rows are too few.
+        For numbers too small, labels that are no classes, and where the classes or their rows are too few.
 
     Examples
     --------
@@ -101,6 +101,11 @@ def draw_episodes(
         if not isinstance(value, int | np.integer) or value < least:
             raise UsageError(f"{name}: expected a whole number from {least}, got {value!r}.")
     labels = np.asarray(y)
+    if labels.dtype.kind == "f" and (labels != np.floor(labels)).any():
+        raise UsageError(
+            f"few-shot evaluation needs classes as labels; got numbers such as"
+            f" {labels[labels != np.floor(labels)][0]:g}. Give names, or whole numbers."
+        )
     numbers = np.arange(len(labels)) if together is None else np.unique(together, return_inverse=True)[1]
     pools = _pools(labels, numbers)
     names = np.unique(labels)

@@ -28,6 +28,11 @@ def kernel_path(
     train, validation : float array of shape (n_train, n_features), (n_validation, n_features)
         Standardised rows to fit on and to predict.
     y : array of shape (n_train,)
+
+    Returns
+    -------
+    callable
+        From C to the predictions, an array of shape (n_validation,).
     """
     rows, asked = train.astype(np.float64, order="C"), validation.astype(np.float64, order="C")
     variance = rows.var()

@@ -30,6 +30,11 @@ def linear_path(
     train, validation : float array of shape (n_train, n_features), (n_validation, n_features)
         Standardised rows to fit on and to predict.
     y : array of shape (n_train,)
+
+    Returns
+    -------
+    callable
+        From C to the predictions, an array of shape (n_validation,).
     """
     fixed: dict[str, Any] = {}
     if type(final) is LinearSVC and is_worth_turning(train):

@@ -33,6 +33,11 @@ def logistic_path(
     train, validation : float array of shape (n_train, n_features), (n_validation, n_features)
         Standardised rows to fit on and to predict.
     y : array of shape (n_train,)
+
+    Returns
+    -------
+    callable
+        From C to the predictions, an array of shape (n_validation,).
     """
     if not is_worth_turning(train):
         return linear_path(final, train, y, validation)

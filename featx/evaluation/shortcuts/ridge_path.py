@@ -30,6 +30,11 @@ def ridge_path(
         Standardised rows to fit on and to predict.
     y : array of shape (n_train,)
 
+    Returns
+    -------
+    callable
+        From alpha to the predictions, an array of shape (n_validation,).
+
     References
     ----------
     .. [1] Saunders, C., Gammerman, A., Vovk, V. (1998). Ridge regression learning algorithm in dual variables.
