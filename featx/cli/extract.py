@@ -107,7 +107,7 @@ def extract(
         lines.append(
             f"{values['images_per_second']:.0f} images/s; {values['bottleneck']} was the busiest stage "
             f"(busy {values['stages'][values['bottleneck']]['share']:.0%} of the time)"
-            + (f"; faster with {values['advice']}" if values["advice"] else "")
+            + (f"; {values['advice']} would help" if values["advice"] else "")
         )
     if export is not None:
         from featx.features import write_features

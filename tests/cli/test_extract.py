@@ -113,7 +113,7 @@ def test_export_is_refused_for_several_extractors_before_any_work(text, photos, 
 def test_a_person_reads_counts_and_rate(text, photos):
     shown = text("extract", photos, "-x", "pixels")
     assert "pixels: 20 samples, 0 cached, 20 extracted, 0 failed, 768 features each" in shown.out
-    rate = r"\n\d+ images/s; \w+ was the busiest stage \(busy (\d+)% of the time\)(; faster with .+)?\n"
+    rate = r"\n\d+ images/s; \w+ was the busiest stage \(busy (\d+)% of the time\)(; .+ would help)?\n"
     share = re.search(rate, shown.out)
     assert 0 <= int(share[1]) <= 100
 
@@ -151,7 +151,7 @@ def test_a_stage_that_limits_a_run_is_answered_with_what_would_help(shares, extr
 def test_the_advice_is_in_the_json_and_the_line(command, text, photos, monkeypatch):
     monkeypatch.setattr("featx.cli.extract._LIMITING_SHARE", 0.0)
     monkeypatch.setattr("featx.cli.extract._ADVICE", dict.fromkeys(STAGES, "luck"))
-    assert text("extract", photos, "-x", "pixels").out.endswith("% of the time); faster with luck\n")
+    assert text("extract", photos, "-x", "pixels").out.endswith("% of the time); luck would help\n")
     assert command("extract", photos, "-x", "pixels:size=1")["advice"] == "luck"
     assert command("extract", photos, "-x", "pixels")["advice"] is None
 
