@@ -60,15 +60,17 @@ def test_progress_is_a_line_now_and_then_and_at_the_end_where_there_is_no_termin
 
 def test_work_that_has_just_begun_has_no_rate_yet(capsys, clock):
     with show.Screen(as_json=False).progress() as callback:
-        clock(20)  # heads were built, and one fit done; how long it took nobody knows
+        clock(9)  # heads were built, and one fit done; how long it took nobody knows
         callback(Progress(1, 100, 0, work="fitting"))
-        clock(60)
+        clock(11)  # and two of a sudden
         callback(Progress(3, 100, 0, work="fitting"))
-        clock(61)
+        clock(49)
+        callback(Progress(5, 100, 0, work="fitting"))
+        clock(50)
         callback(Progress(100, 100, 0, work="fitting"))
     assert capsys.readouterr().err.splitlines() == [
-        "fitting: 1 of 100",
-        "fitting: 3 of 100, 0.05 fits/s, about 1940 s left",
+        "fitting: 3 of 100",
+        "fitting: 5 of 100, 0.1 fits/s, about 950 s left",
         "fitting: 100 of 100, 2.4 fits/s",
     ]
 
