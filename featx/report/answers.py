@@ -61,7 +61,7 @@ def _standings(results: Mapping[str, Any]) -> list[str]:
     sentences, boards = [], few_shot_boards(results)
     for board in boards:
         if equals := _named(board["rows"], "as good as the best"):
-            sentences.append(f"{board['title']}, as good as far as these episodes tell: {equals}.")
+            sentences.append(f"{board['title']}, as good, as far as these episodes tell: {equals}.")
         if untold := _named(board["rows"], "not told"):
             sentences.append(f"{board['title']}, too few episodes to tell the best from: {untold}.")
     if sentences or any(row["verdict"] is None for board in boards for row in board["rows"]):

@@ -107,7 +107,7 @@ def fusion_gains(results: Mapping[str, Any]) -> dict[str, Any] | None:
     metric = results["protocol"]["metric"]
     labels = {(one["extractor"], one["head"]): one["label"] for one in results["results"]}
     ends = [end for one in gains for end in (one["ci95"] or [one["gain"]])]
-    axis = linear_axis([0.0, *ends])
+    axis = linear_axis([0.0, *ends], n_ticks=4)
     rows = []
     for one in gains:
         low, high = one["ci95"] or (None, None)
@@ -177,7 +177,7 @@ def _board(rows: list[dict[str, Any]], metric: str) -> dict[str, Any]:
     values = [value for row in contenders for value in (row["mean"], *(row["interval"] or ()))]
     is_share = metric not in ("r2", "neg_root_mean_squared_error", "neg_mean_absolute_error", "neg_log_loss")
     axis = linear_axis(
-        values, most=1.0 if is_share else float("inf"), least=0.0 if is_share else -float("inf")
+        values, most=1.0 if is_share else float("inf"), least=0.0 if is_share else -float("inf"), n_ticks=4
     )
     for row in rows:
         ends = row["interval"] or (None, None)

@@ -87,6 +87,7 @@ def test_a_winner_is_told_from_one_that_folds_cannot_tell(comparison):
     comparison["results"][3].update(verdict="not told", p_value=None)
     said = "These folds are too few to tell mobilenet_v2 with logreg from: hog with svm."
     assert answer_of_comparison(comparison)[1][0] == said
+    assert "Better" not in " ".join(answer_of_comparison(comparison)[1])
     comparison["results"][2]["verdict"] = "as good as the best"
     first, second, *_ = answer_of_comparison(comparison)[1]
     assert (first[:8], second) == ("As good,", said)
@@ -161,7 +162,7 @@ def test_few_shot_answers_for_every_number_of_labels():
         "a with centroid is best: accuracy 0.500 (0.497 to 0.503) from 1 label per class"
         " and 0.700 (0.697 to 0.703) from 5 labels per class"
     )
-    assert sentences == ["5-way 1-shot, as good as far as these episodes tell: b with centroid."]
+    assert sentences == ["5-way 1-shot, as good, as far as these episodes tell: b with centroid."]
     found = few_shots(
         episodes("a", 1, 0.5, "best"),
         episodes("b", 1, 0.4, "worse"),
@@ -183,7 +184,7 @@ def test_few_shot_names_some_of_many_equals():
     others = [episodes(name, 1, 0.4, "as good as the best") for name in "bcdef"]
     sentences = answer_of_few_shot(few_shots(episodes("a", 1, 0.5, "best"), *others))[1]
     assert sentences == [
-        "5-way 1-shot, as good as far as these episodes tell: b with centroid; c with centroid; d with centroid;"
+        "5-way 1-shot, as good, as far as these episodes tell: b with centroid; c with centroid; d with centroid;"
         " and 2 more."
     ]
 
