@@ -177,7 +177,7 @@ def _board(rows: list[dict[str, Any]], metric: str) -> dict[str, Any]:
     values = [value for row in contenders for value in (row["mean"], *(row["interval"] or ()))]
     is_share = metric not in ("r2", "neg_root_mean_squared_error", "neg_mean_absolute_error", "neg_log_loss")
     axis = linear_axis(
-        values, most=1.0 if is_share else float("inf"), least=0.0 if is_share else -float("inf"), n_ticks=4
+        values, most=1.0 if is_share else float("inf"), least=0.0 if is_share else -float("inf"), n_ticks=3
     )
     for row in rows:
         ends = row["interval"] or (None, None)
