@@ -119,15 +119,8 @@ def nearest(
             similarity[:, block] = asked @ unit.take(block).T
         for row, candidates in zip(similarity, among[start : start + _ASKED_AT_ONCE], strict=True):
             distances = 1.0 - row[candidates].astype(np.float64)
-            near = np.arange(len(distances))
-            if (
-                len(near) > n_neighbours
-            ):  # of equals the first, so all that are as near as the last one wanted
-                near = np.flatnonzero(
-                    distances <= np.partition(distances, n_neighbours - 1)[n_neighbours - 1]
-                )
-            order = near[np.argsort(distances[near], kind="stable")[:n_neighbours]]
-            found.append([(int(candidates[at]), max(0.0, float(distances[at]))) for at in order])
+            near = _nearest(distances, n_neighbours)
+            found.append([(int(candidates[at]), max(0.0, float(distances[at]))) for at in near])
     return found
 
 
@@ -145,6 +138,14 @@ def copies(keys: NDArray[np.uint8]) -> list[Pair]:
     return [
         Pair(1.0, int(original[row]), int(row)) for row in np.flatnonzero(original != np.arange(len(keys)))
     ]
+
+
+def _nearest(distances: NDArray[np.float64], number: int) -> NDArray[np.int64]:
+    """Return where so many of the smallest are, rising; of equals the first."""
+    near = np.arange(len(distances))
+    if len(near) > number:
+        near = np.flatnonzero(distances <= np.partition(distances, number - 1)[number - 1])
+    return near[np.argsort(distances[near], kind="stable")[:number]]
 
 
 def near_pairs(

@@ -12,6 +12,7 @@ from featx.evaluation.heads import load_head
 from featx.evaluation.scores import (
     METRICS,
     baseline_answers,
+    check_folds_give,
     check_metric,
     score_answer,
     scores_by_class,
@@ -161,3 +162,13 @@ def test_a_metric_is_named_as_scikit_learn_names_it():
         check_metric("accuracy", [load_head("svr")])
     with pytest.raises(UsageError, match="'neg_log_loss' needs probabilities, which head 'svm' lacks"):
         check_metric("neg_log_loss", heads)
+
+
+def test_a_metric_that_one_fold_gives_is_no_reason_to_refuse():
+    y = np.array(["a", "b", "c"] * 4)
+    lacking = Fold(np.arange(6, 12), np.array([0, 1, 3]), [])
+    whole = Fold(np.arange(6, 12), np.arange(6), [])
+    check_folds_give("roc_auc_ovr", y, [lacking, whole])
+    with pytest.raises(UsageError, match="has no value in any of the 2 folds: no row tested is of class 'c'"):
+        check_folds_give("roc_auc_ovr", y, [lacking, lacking])
+    check_folds_give("neg_log_loss", y, [lacking])

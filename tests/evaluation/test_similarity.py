@@ -127,3 +127,11 @@ def test_each_copy_is_paired_with_the_first_of_its_content():
     keys = np.zeros((6, 32), np.uint8)
     keys[:, 0] = [1, 2, 1, 3, 2, 1]
     assert sorted(copies(keys)) == [Pair(1.0, 0, 2), Pair(1.0, 0, 5), Pair(1.0, 1, 4)]
+
+
+def test_of_rows_that_are_equally_near_the_first_are_named():
+    X = np.random.default_rng(0).standard_normal((60, 4))
+    X[7:57] = X[7]
+    others = np.delete(np.arange(60), 7)
+    (found,) = nearest(UnitRows.of(X), np.array([7]), [others], n_neighbours=5)
+    assert [row for row, _ in found] == [8, 9, 10, 11, 12]
