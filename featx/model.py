@@ -216,9 +216,7 @@ class Model:
         asked, precision = self._applied(chosen.device)
         opened = OpenCache(None if cache is None else Path(cache))
         try:
-            tasks = open_tasks(
-                asked, opened, device=chosen.device, precision=precision, progress=progress
-            )
+            tasks = open_tasks(asked, opened, device=chosen.device, precision=precision, progress=progress)
         except WeightsError as error:
             if self._asked != read_extractors([spec.text for spec in self.specs]):
                 raise  # these the user has named

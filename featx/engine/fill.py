@@ -2,6 +2,7 @@
 
 import os
 import time
+from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
@@ -10,15 +11,16 @@ from typing import TYPE_CHECKING, Any, cast
 import numpy as np
 
 from featx.cache import FAILED, MISSING, Hints
-from featx.engine.forward import ForwardThread
+from featx.engine.forward import ForwardThreads
 from featx.engine.identify import load, package_versions
 from featx.engine.plan import Keys, Task, missing_rows
 from featx.engine.progress import Progress
-from featx.engine.runtime import TorchRuntime, choose_device, default_batch_size
+from featx.engine.runtime import build_runtime, choose_device, default_batch_size
 from featx.engine.settings import Settings
 from featx.engine.stages import STAGES, Prepared, StageClock, Station, prepare_rows
 from featx.engine.writer import Writer
 from featx.errors import DecodeError, ExtractionError, SampleIOError
+from featx.extractors.spec import ExtractorSpec
 from featx.samples import SampleTable, pillow_warnings_ignored
 
 if TYPE_CHECKING:
@@ -46,6 +48,8 @@ class Work:
         From the first read to the last publish, the extractors being built; 0 where nothing was missing.
     stages : dict of str to float
         Busy seconds by stage, summed over threads.
+    lanes : int
+        Threads of the forward pass.
     """
 
     computed: np.ndarray
@@ -53,6 +57,7 @@ class Work:
     extracted: dict[str, int] = field(default_factory=dict)
     seconds: float = 0.0
     stages: dict[str, float] = field(default_factory=lambda: dict.fromkeys(STAGES, 0.0))
+    lanes: int = 1
 
 
 def fill(
@@ -129,6 +134,9 @@ class _Filling:
         self._settings = settings
         self._progress = progress
         self._clock = StageClock()
+        self._under_way: deque[
+            tuple[int, ExtractorSpec, list[int], list[bytes], Callable[[], np.ndarray]]
+        ] = deque()
         self.work = Work(np.zeros(len(table), bool), stages=self._clock.seconds)
         self.todo = missing_rows(keys, tasks)
         self._total = len(self.todo)
@@ -153,67 +161,78 @@ class _Filling:
 
     def compute(self) -> None:
         """Build the extractors and run them over the rows that are left."""
-        stations, batch_size, provenance = _stations(self._tasks, self._settings)
+        stations, batch_size, provenance = _stations(self._tasks, self._settings, n_samples=len(self.todo))
         batches: list[list[tuple[int, bytes, np.ndarray]]] = [[] for _ in stations]
+        self.work.lanes = max((station.runtime.lanes for station in stations if station.runtime), default=1)
         started = time.monotonic()
-        writer = Writer(
+        self._writer = Writer(
             stations,
             provenance=provenance,
             stall_seconds=self._settings.stall_seconds,
             clock=self._clock,
         )
-        forward = ForwardThread(stall_seconds=self._settings.stall_seconds)
+        self._forward = ForwardThreads(
+            self.work.lanes, stall_seconds=self._settings.stall_seconds, clock=self._clock
+        )
         try:
-            with closing(forward), closing(self._prepared(stations, ahead=2 * batch_size)) as rows:
+            with closing(self._forward), closing(self._prepared(stations, ahead=2 * batch_size)) as rows:
                 for prepared in rows:
                     failed = prepared.problem is not None or bool(prepared.failed)
                     if prepared.key is not None:
                         for index, inputs in prepared.inputs.items():
                             batches[index].append((prepared.row, prepared.key, inputs))
                             if len(batches[index]) >= batch_size:
-                                self._compute_batch(index, stations[index], batches[index], forward, writer)
+                                self._begin_batch(index, stations[index], batches[index])
+                                batches[index] = []
                         for index, reason in prepared.failed.items():
-                            writer.write_failure(index, prepared.key, reason)
+                            self._writer.write_failure(index, prepared.key, reason)
                     self.work.computed[prepared.row] = bool(prepared.inputs)
                     if not prepared.inputs and not failed:
                         failed = FAILED in self._found(prepared)
                     self._settle(prepared.row, failed=failed)
                 for index, station in enumerate(stations):
-                    self._compute_batch(index, station, batches[index], forward, writer)
+                    if batches[index]:
+                        self._begin_batch(index, station, batches[index])
+                while self._under_way:
+                    self._finish_batch(*self._under_way.popleft())
         finally:
             # Also when the run is interrupted: what was computed is published, not dropped.
-            writer.close()
+            self._writer.close()
         self.work.seconds = time.monotonic() - started
 
-    def _compute_batch(
+    def _begin_batch(self, index: int, station: Station, batch: list[tuple[int, bytes, np.ndarray]]) -> None:
+        inputs = np.stack([inputs for _, _, inputs in batch])
+        rows, keys = [row for row, _, _ in batch], [key for _, key, _ in batch]
+        if station.runtime is None:
+            self._finish_batch(index, station.extractor.spec, rows, keys, lambda: inputs)
+            return
+        spec, first = station.extractor.spec, self._table.id_at(rows[0])
+        name = f"{spec.text} on a batch of {len(batch)} samples, '{first}' the first of them,"
+        features = self._forward.begin(station.runtime, inputs, batch_name=name)
+        self._under_way.append((index, spec, rows, keys, features))
+        # One more than there are lanes, so that none waits for this thread.
+        while len(self._under_way) > self.work.lanes + 1:
+            self._finish_batch(*self._under_way.popleft())
+
+    def _finish_batch(
         self,
         index: int,
-        station: Station,
-        batch: list[tuple[int, bytes, np.ndarray]],
-        forward: ForwardThread,
-        writer: Writer,
+        spec: ExtractorSpec,
+        rows: list[int],
+        keys: list[bytes],
+        computed: Callable[[], np.ndarray],
     ) -> None:
-        if not batch:
-            return
-        spec = station.extractor.spec
-        features = np.stack([inputs for _, _, inputs in batch])
-        if station.runtime is not None:
-            began = time.monotonic()
-            first = self._table.id_at(batch[0][0])
-            name = f"{spec.text} on a batch of {len(batch)} samples, '{first}' the first of them,"
-            features = forward(station.runtime, features, batch_name=name)
-            self._clock.add("forward", time.monotonic() - began)
+        features = computed()
         finite = np.isfinite(features).all(axis=1)
         if not finite.all():
-            row, _, _ = batch[int(np.argmin(finite))]
+            row = rows[int(np.argmin(finite))]
             way_out = "Check its weights" if spec.precision == "float32" else "Use --precision float32"
             raise ExtractionError(
-                f"{spec.text}: {int((~finite).sum())} of {len(batch)} vectors of a batch hold values that are not "
+                f"{spec.text}: {int((~finite).sum())} of {len(rows)} vectors of a batch hold values that are not "
                 f"finite in {spec.precision}, that of '{self._table.id_at(row)}' among them. {way_out}."
             )
-        writer.write(index, [key for _, key, _ in batch], features)
-        self.work.extracted[spec.fingerprint] = self.work.extracted.get(spec.fingerprint, 0) + len(batch)
-        batch.clear()
+        self._writer.write(index, keys, features)
+        self.work.extracted[spec.fingerprint] = self.work.extracted.get(spec.fingerprint, 0) + len(rows)
 
     def _prepared(self, stations: Sequence[Station], *, ahead: int) -> Generator[Prepared, None, None]:
         return _noted(
@@ -293,22 +312,35 @@ def _noted(
             hints.remember_digests(stats)
 
 
-def _stations(tasks: Sequence[Task], settings: Settings) -> tuple[list[Station], int, dict[str, Any]]:
+def _stations(
+    tasks: Sequence[Task], settings: Settings, *, n_samples: int
+) -> tuple[list[Station], int, dict[str, Any]]:
     """Build the extractors on their device; return them, their batch size, and what to record of it."""
-    stations = []
-    device = "cpu"
-    for task in tasks:
-        extractor = load(task.asked, task.spec)
-        runtime = None
-        if hasattr(extractor, "forward"):  # a network; a descriptor is done once it has prepared a sample
-            device = choose_device(settings.device)
-            runtime = TorchRuntime(cast("Backbone", extractor), device=device)
-        stations.append(Station(extractor, task.store, runtime))
+    extractors = [load(task.asked, task.spec) for task in tasks]
+    networks = [
+        hasattr(extractor, "forward") for extractor in extractors
+    ]  # a descriptor is done once it has prepared
+    device = choose_device(settings.device) if any(networks) else "cpu"
     batch_size = settings.batch_size or default_batch_size(device)
+    runtimes = [
+        build_runtime(
+            settings.runtime,
+            cast("Backbone", extractor),
+            device=device,
+            batch_size=batch_size,
+            n_samples=n_samples,
+        )
+        if network
+        else None
+        for extractor, network in zip(extractors, networks, strict=True)
+    ]
     provenance = {
         "device": device,
-        "runtime": "torch",
         "batch_size": batch_size,
         "versions": package_versions(),
     }
+    stations = [
+        Station(extractor, task.store, runtime)
+        for extractor, task, runtime in zip(extractors, tasks, runtimes, strict=True)
+    ]
     return stations, batch_size, provenance

@@ -30,7 +30,7 @@ _EXPECTED = "a text such as 'resnet50' or 'resnet50+hog', a list of these, or a 
 _GONE = [-1]
 """What stands for the stat of a file that is not there: like no file remembered."""
 
-_PACKAGES = ("featx", "torch", "torchvision", "timm", "scikit-image", "Pillow")
+_PACKAGES = ("featx", "torch", "torchvision", "timm", "openvino", "scikit-image", "Pillow")
 
 
 def read_extractors(extractors: Any, **keys: Any) -> "tuple[Request | ModuleExtractor, ...]":

@@ -60,8 +60,8 @@ class Run:
         Rows that a vector was computed for in this run.
     stages : dict of str to float
         Busy seconds of ``read``, ``digest``, ``decode``, ``forward`` and ``write``, summed over threads.
-    workers : int
-        Threads that read, digested and decoded.
+    threads : dict of str to int
+        How many threads each stage had; reading, digesting and decoding share theirs.
     """
 
     table: SampleTable
@@ -72,7 +72,7 @@ class Run:
     extracting_seconds: float
     computed: np.ndarray
     stages: dict[str, float]
-    workers: int
+    threads: dict[str, int]
 
     @property
     def extracted(self) -> int:
@@ -109,10 +109,8 @@ class Run:
     @property
     def shares(self) -> dict[str, float]:
         """The share of the extracting time that each stage's threads were busy; all 0 where nothing ran."""
-        # These stages share as many threads as there are workers; forward and write have one each.
-        threads = dict.fromkeys(("read", "digest", "decode"), self.workers)
         seconds = self.extracting_seconds or np.inf
-        return {stage: busy / (threads.get(stage, 1) * seconds) for stage, busy in self.stages.items()}
+        return {stage: busy / (self.threads[stage] * seconds) for stage, busy in self.stages.items()}
 
     @property
     def bottleneck(self) -> str | None:

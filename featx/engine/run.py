@@ -142,6 +142,7 @@ def _summarise(
         n_good = int((positions >= 0).sum())
         n_extracted = work.extracted.get(task.spec.fingerprint, 0)
         outcomes.append(Outcome(task, positions, n_good - n_extracted, n_extracted, len(table) - n_good))
+    workers = settings.workers or os.cpu_count() or 1
     failures = tuple(Failure(row, table.id_at(row), reasons[row]) for row in sorted(reasons))
     return Run(
         table=table,
@@ -152,7 +153,7 @@ def _summarise(
         extracting_seconds=work.seconds,
         computed=work.computed,
         stages=work.stages,
-        workers=settings.workers or os.cpu_count() or 1,
+        threads={"read": workers, "digest": workers, "decode": workers, "forward": work.lanes, "write": 1},
     )
 
 

@@ -1,17 +1,19 @@
 """Where and how a backbone's forward pass runs: device, precision, and the runtimes behind one call."""
 
 import functools
+import importlib.util
+import logging
 import os
 import re
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, get_args
+from typing import TYPE_CHECKING, Any, Literal, Protocol, get_args
 
 import numpy as np
 
-from featx.errors import ExtractionError, UsageError
+from featx.errors import ExtractionError, MissingDependencyError, UsageError
 from featx.extractors.spec import Precision
 
 if TYPE_CHECKING:
@@ -22,41 +24,42 @@ __all__ = [
     "Runtime",
     "RuntimeChoice",
     "TorchRuntime",
+    "build_runtime",
     "check_device",
     "choose_device",
     "choose_precision",
     "choose_runtime",
     "default_batch_size",
     "machine_facts",
+    "padded_batch",
     "supports",
+    "to_stored",
 ]
 
 PrecisionChoice = Literal["auto", "float32", "float16", "bfloat16"]
-RuntimeChoice = Literal["auto", "torch"]
+RuntimeChoice = Literal["auto", "torch", "compile", "openvino"]
 
+_log = logging.getLogger(__name__)
+
+_MANY_SAMPLES = 1000
+"""From here on what a converted network saves is more than the seconds that converting takes."""
 _BATCH_SIZE_CPU = 32
 _BATCH_SIZE_CUDA = 128
 
 
-class TorchRuntime:
-    """A backbone run eagerly by torch, in inference mode.
+class Runtime(Protocol):
+    """What runs a backbone: called with uint8 batches, by as many threads at once as it has lanes.
 
-    Parameters
+    Attributes
     ----------
-    backbone : Backbone
-        Already in its precision.
-    device : str
-        torch's name of the device.
+    name : str
+        Of `RuntimeChoice`.
+    lanes : int
+        How many batches it works on side by side.
     """
 
-    name = "torch"
-
-    def __init__(self, backbone: "Backbone", *, device: str) -> None:
-        import torch
-
-        self.spec = backbone.spec
-        self.device = torch.device(device)
-        self._backbone = backbone.to(self.device).to(memory_format=torch.channels_last)
+    name: str
+    lanes: int
 
     def __call__(self, pixels: np.ndarray) -> np.ndarray:
         """Run one batch.
@@ -64,7 +67,7 @@ class TorchRuntime:
         Parameters
         ----------
         pixels : ndarray of shape (n, 3, crop, crop), uint8
-            From `Backbone.prepare`, stacked.
+            From `Backbone.prepare`, stacked; at most as many as one batch holds.
 
         Returns
         -------
@@ -74,32 +77,154 @@ class TorchRuntime:
         Raises
         ------
         ExtractionError
-            If the device has too little memory for the batch.
+            If the device has too little memory for a single image.
         """
+
+
+class TorchRuntime:
+    """A backbone run by torch in inference mode, eagerly or compiled; see `Runtime`.
+
+    On CUDA two batches are under way, each on a stream of its own: one is copied while the other is computed.
+
+    Parameters
+    ----------
+    backbone : Backbone
+        Is put in its precision, in place.
+    device : str
+        torch's name of the device.
+    compiled_for : int, optional
+        The number of images that ``torch.compile`` compiles for; smaller batches are padded. None runs eagerly.
+    """
+
+    def __init__(self, backbone: "Backbone", *, device: str, compiled_for: int | None = None) -> None:
         import torch
 
+        self.spec = backbone.spec
+        self.device = torch.device(device)
+        self.name = "torch" if compiled_for is None else "compile"
+        self.lanes = 2 if self.device.type == "cuda" else 1
+        self._padded_to = compiled_for or 0
+        self._most: int | None = None
+        self._streams = threading.local()
+        self._forward: Any = backbone.cast().to(self.device).to(memory_format=torch.channels_last)
+        if compiled_for is not None:
+            options: Any = {"freezing": True} if self.device.type == "cpu" else None
+            self._forward = torch.compile(self._forward, dynamic=False, options=options)
+
+    def __call__(self, pixels: np.ndarray) -> np.ndarray:
+        """Run one batch; see `Runtime`."""
+        most = before = self._most or len(pixels)
+        while True:
+            try:
+                parts = [self._run(pixels[start : start + most]) for start in range(0, len(pixels), most)]
+                break
+            except (RuntimeError, MemoryError) as error:
+                if not _is_out_of_memory(error):
+                    raise
+                if most == 1:
+                    raise ExtractionError(
+                        f"{self.spec.text}: {self.device} has too little memory for a single image. Close other "
+                        "programs that use it, or use another --device."
+                    ) from error
+            # Out of the handler, whose error keeps the tensors of its frames alive.
+            most //= 2
+            self._most = most
+        if most < before:
+            _log.warning(
+                "%s: %s has too little memory for %d images at once; from here on it is given %d",
+                self.spec.text,
+                self.device,
+                before,
+                most,
+            )
+        return to_stored(np.concatenate(parts), self.spec.dtype)
+
+    def _run(self, pixels: np.ndarray) -> np.ndarray:
+        import torch
+
+        padded = padded_batch(pixels, min(self._padded_to, self._most or self._padded_to))
+        with torch.inference_mode(), torch.autocast(self.device.type, enabled=False), _plain_float32():
+            if self.device.type != "cuda":
+                batch = torch.from_numpy(padded).to(self.device)
+                return self._features(batch)[: len(pixels)]
+            with torch.cuda.stream(self._stream()):
+                batch = torch.from_numpy(padded).pin_memory().to(self.device, non_blocking=True)
+                return self._features(batch)[: len(pixels)]
+
+    def _features(self, batch: Any) -> np.ndarray:
+        import torch
+
+        found: np.ndarray = (
+            self._forward(batch.contiguous(memory_format=torch.channels_last)).float().cpu().numpy()
+        )
+        return found
+
+    def _stream(self) -> Any:
+        """Return this thread's own stream."""
+        import torch
+
+        if not hasattr(self._streams, "stream"):
+            self._streams.stream = torch.cuda.Stream(self.device)  # type: ignore[no-untyped-call]
+        return self._streams.stream
+
+
+def to_stored(features: np.ndarray, dtype: str) -> np.ndarray:
+    """Return features in their storage type; what is too large for it becomes infinite, and is then refused."""
+    with np.errstate(over="ignore"):
+        stored: np.ndarray = features.astype(dtype)
+    return stored
+
+
+def padded_batch(pixels: np.ndarray, length: int) -> np.ndarray:
+    """Return a batch of at least `length` images, black ones at its end."""
+    if len(pixels) >= length:
+        return pixels
+    padded = np.zeros((length, *pixels.shape[1:]), pixels.dtype)
+    padded[: len(pixels)] = pixels
+    return padded
+
+
+def _is_out_of_memory(error: Exception) -> bool:
+    import torch
+
+    # On a CPU torch has no error of its own for that.
+    return isinstance(error, torch.OutOfMemoryError | MemoryError) or "DefaultCPUAllocator" in str(error)
+
+
+def build_runtime(
+    runtime: str, backbone: "Backbone", *, device: str, batch_size: int, n_samples: int
+) -> Runtime:
+    """Return what runs a backbone.
+
+    Parameters
+    ----------
+    runtime : str
+        As the user gave it; ``auto`` is what `choose_runtime` says, and torch where OpenVINO cannot take the network.
+    backbone : Backbone
+        Fresh from its source.
+    device : str
+        From `choose_device`.
+    batch_size : int
+        How many images a batch holds.
+    n_samples : int
+        How many there are to do.
+
+    Raises
+    ------
+    UsageError, MissingDependencyError
+        If the runtime asked for cannot be used here, or not with this network.
+    """
+    chosen = choose_runtime(runtime, device=device, precision=backbone.spec.precision, n_samples=n_samples)
+    if chosen == "openvino":
+        from featx.engine.openvino import OpenVinoRuntime
+
         try:
-            with torch.inference_mode(), torch.autocast(self.device.type, enabled=False), _plain_float32():
-                batch = torch.from_numpy(pixels).to(self.device)
-                batch = batch.contiguous(memory_format=torch.channels_last)
-                features = self._backbone(batch).float().cpu().numpy()
-        except (RuntimeError, MemoryError) as error:
-            # On a CPU torch has no error of its own for that.
-            if not isinstance(
-                error, torch.OutOfMemoryError | MemoryError
-            ) and "DefaultCPUAllocator" not in str(error):
+            return OpenVinoRuntime(backbone, batch_size=batch_size)
+        except UsageError as error:
+            if runtime != "auto":
                 raise
-            raise ExtractionError(
-                f"{self.spec.text}: {self.device} has too little memory for {len(pixels)} images at once. "
-                "Use a smaller --batch-size."
-            ) from error
-        # Half precision may compute larger values than float16 can keep: they become infinite, and are then refused.
-        with np.errstate(over="ignore"):
-            stored: np.ndarray = features.astype(self.spec.dtype)
-        return stored
-
-
-Runtime = TorchRuntime
+            _log.info("%s It runs in torch instead.", error)
+    return TorchRuntime(backbone, device=device, compiled_for=batch_size if chosen == "compile" else None)
 
 
 def check_device(device: str) -> None:
@@ -173,17 +298,40 @@ def supports(precision: str, *, device: str) -> bool:
     return precision == "bfloat16" and device == "cpu" and has_amx()
 
 
-def choose_runtime(runtime: str) -> str:
-    """Return the runtime to use.
+def choose_runtime(
+    runtime: str, *, device: str = "cpu", precision: str = "float32", n_samples: int = _MANY_SAMPLES
+) -> str:
+    """Return the runtime to use; ``auto`` takes OpenVINO on a CPU where it is installed and there is much to do.
+
+    Parameters
+    ----------
+    runtime : {"auto", "torch", "compile", "openvino"}
+    device, precision : str
+        From `choose_device` and `choose_precision`.
+    n_samples : int
+        How many images there are; converting a network takes as long as some hundred of them.
 
     Raises
     ------
     UsageError
-        If it is none of the choices.
+        If it is none of the choices, or cannot run on this device or in this precision.
+    MissingDependencyError
+        If it is not installed.
     """
     if runtime not in get_args(RuntimeChoice):
         raise UsageError(f"runtime: expected one of {', '.join(get_args(RuntimeChoice))}, got {runtime!r}.")
-    return "torch"
+    able = device == "cpu" and precision in ("float32", "bfloat16")
+    installed = importlib.util.find_spec("openvino") is not None
+    if runtime == "openvino" and not able:
+        raise UsageError(
+            f"runtime: openvino runs on the cpu in float32 or bfloat16, got {device} in {precision}. "
+            "Use --runtime torch."
+        )
+    if runtime == "openvino" and not installed:
+        raise MissingDependencyError("runtime: openvino is not installed. Try: pip install openvino")
+    if runtime != "auto":
+        return runtime
+    return "openvino" if able and installed and n_samples >= _MANY_SAMPLES else "torch"
 
 
 def default_batch_size(device: str) -> int:

@@ -138,7 +138,8 @@ class Writer:
             started = self._publishing_since = time.monotonic()
             keys, features, failures = buffer.take(limit)
             try:
-                provenance = {"spec": spec.text, **self._provenance}
+                runtime = None if station.runtime is None else station.runtime.name
+                provenance = {"spec": spec.text, "runtime": runtime, **self._provenance}
                 station.store.publish(keys, features, failures=failures, provenance=provenance)
             finally:
                 self._publishing_since = None

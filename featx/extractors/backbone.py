@@ -22,7 +22,7 @@ __all__ = ["Backbone", "BackboneOptions", "backbone_spec"]
 
 
 class Backbone(nn.Module):
-    """A frozen network in eval mode, from uint8 pixels to float features.
+    """A frozen network in eval mode, from uint8 pixels to float features; in float32 until `cast`.
 
     Parameters
     ----------
@@ -44,9 +44,8 @@ class Backbone(nn.Module):
 
     def __init__(self, network: Tapped, spec: ExtractorSpec, preprocessing: Preprocessing) -> None:
         super().__init__()
-        self._dtype: torch.dtype = getattr(torch, spec.precision)
+        self._dtype = torch.float32
         self.network = network
-        _cast(network, self._dtype)
         self.spec = spec
         self.preprocessing = preprocessing
         self.register_buffer("mean", torch.tensor(preprocessing.mean).view(1, 3, 1, 1), persistent=False)
@@ -57,6 +56,18 @@ class Backbone(nn.Module):
     def train(self, mode: bool = True) -> "Backbone":
         """Stay in eval mode: batch statistics and dropout have no place in a frozen backbone."""
         return super().train(False)
+
+    def cast(self) -> "Backbone":
+        """Put the network in the precision of its spec, in place; for runtimes that leave that to torch."""
+        self._dtype = getattr(torch, self.spec.precision)
+        for module in self.network.modules():
+            # Batch norm takes half-precision input with float32 statistics. Rounding these would move whole channels,
+            # the same way in every image: with MobileNetV2 in bfloat16 it triples the distance to float32.
+            if not isinstance(module, _BatchNorm):
+                for tensor in (*module.parameters(recurse=False), *module.buffers(recurse=False)):
+                    if tensor.is_floating_point():
+                        tensor.data = tensor.data.to(self._dtype)
+        return self
 
     def prepare(self, image: "Image.Image | Tensor") -> np.ndarray:
         """Return the network's input for one decoded picture: uint8 of shape (3, crop, crop)."""
@@ -154,13 +165,3 @@ def backbone_spec(
         n_features=sum(layer.n_features for layer in layers),
         text=request.text,
     )
-
-
-def _cast(network: nn.Module, dtype: torch.dtype) -> None:
-    for module in network.modules():
-        # Batch norm takes half-precision input with float32 statistics. Rounding these would move whole channels, the
-        # same way in every image: with MobileNetV2 in bfloat16 it triples the distance to float32.
-        if not isinstance(module, _BatchNorm):
-            for tensor in (*module.parameters(recurse=False), *module.buffers(recurse=False)):
-                if tensor.is_floating_point():
-                    tensor.data = tensor.data.to(dtype)

@@ -80,10 +80,11 @@ def test_each_extractor_has_its_own_account_and_a_sample_counts_as_extracted_whe
 
 
 def test_shares_are_busy_time_by_thread_and_the_busiest_is_the_bottleneck(fill, pictures):
-    busy = {"read": 2.0, "digest": 1.0, "decode": 8.0, "forward": 6.0, "write": 3.0}
-    done = replace(fill(pictures(2), COLOUR), stages=busy, workers=4, extracting_seconds=10.0)
+    busy = {"read": 2.0, "digest": 1.0, "decode": 8.0, "forward": 6.0, "write": 2.5}
+    threads = {"read": 4, "digest": 4, "decode": 4, "forward": 2, "write": 1}
+    done = replace(fill(pictures(2), COLOUR), stages=busy, threads=threads, extracting_seconds=10.0)
     assert done.shares == pytest.approx(
-        {"read": 0.05, "digest": 0.025, "decode": 0.2, "forward": 0.6, "write": 0.3}
+        {"read": 0.05, "digest": 0.025, "decode": 0.2, "forward": 0.3, "write": 0.25}
     )
     assert done.bottleneck == "forward"
 

@@ -1,11 +1,22 @@
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from featx.engine import runtime
-from featx.engine.runtime import TorchRuntime, choose_device, choose_precision, choose_runtime, supports
-from featx.errors import ExtractionError, UsageError
+from featx.engine.openvino import OpenVinoRuntime
+from featx.engine.runtime import (
+    TorchRuntime,
+    build_runtime,
+    choose_device,
+    choose_precision,
+    choose_runtime,
+    supports,
+)
+from featx.errors import ExtractionError, MissingDependencyError, UsageError
+from featx.extractors import registry
+from featx.extractors.spec import parse
 
 
 @pytest.fixture
@@ -102,19 +113,44 @@ def test_half_precision_is_kept_as_float16(backbone, pixels):
     assert features.dtype == np.float16
 
 
-def test_a_device_without_memory_is_named_with_the_way_out(backbone, pixels):
+@pytest.mark.parametrize(("n_images", "most"), [(8, 2), (7, 3), (5, 2)])
+def test_a_batch_too_large_for_the_device_is_halved_and_that_is_said_once(
+    backbone, pixels, caplog, n_images, most
+):
     import torch
+
+    tried = []
 
     class Large(torch.nn.Module):
         def forward(self, images):
-            if images.any():  # else it is only being measured
+            tried.append(len(images))
+            if len(images) > 3 and images.any():  # else it is only being measured
                 raise torch.OutOfMemoryError("CUDA out of memory")
             return images.mean((2, 3))
 
-    with pytest.raises(
-        ExtractionError, match=r"cpu has too little memory for 8 images at once.*--batch-size"
-    ):
-        TorchRuntime(backbone(Large(), crop=16), device="cpu")(pixels)
+    run = TorchRuntime(backbone(Large(), crop=16), device="cpu")
+    given = pixels[:n_images]
+    tried.clear()
+    for _ in range(2):
+        np.testing.assert_allclose(run(given), given.mean((2, 3)) / 255, rtol=1e-5)
+    assert tried[0] == n_images
+    assert max(tried[1 + (n_images == 8) :]) <= 3  # what was too much is not tried again
+    assert [record.getMessage() for record in caplog.records] == [
+        f"module/tiny: cpu has too little memory for {n_images} images at once; from here on it is given {most}"
+    ]
+
+
+def test_a_device_without_memory_for_one_image_is_named_with_the_way_out(backbone, pixels):
+    import torch
+
+    class Larger(torch.nn.Module):
+        def forward(self, images):
+            if images.any():
+                raise torch.OutOfMemoryError("CUDA out of memory")
+            return images.mean((2, 3))
+
+    with pytest.raises(ExtractionError, match=r"cpu has too little memory for a single image.*--device"):
+        TorchRuntime(backbone(Larger(), crop=16), device="cpu")(pixels)
 
 
 def test_a_cpu_without_memory_is_told_alike(backbone, pixels):
@@ -130,8 +166,97 @@ def test_a_cpu_without_memory_is_told_alike(backbone, pixels):
                 torch.empty(2**55)
             return images.mean((2, 3)) * self.weight
 
-    with pytest.raises(ExtractionError, match=r"cpu has too little memory for 8 images.*--batch-size"):
+    with pytest.raises(ExtractionError, match=r"cpu has too little memory for a single image"):
         TorchRuntime(backbone(Hungry()), device="cpu")(pixels[:, :, :4, :4].copy())
+
+
+@pytest.fixture(scope="module")
+def small():
+    """Build a small pretrained-like network's backbone anew: maps, batch norm, a residual, pooling."""
+
+    def built(text="resnet18:weights=none:size=64", precision="float32"):
+        [request] = parse(text)
+        source = registry.find_source(request)
+        return source.load(request, source.resolve(request, precision=precision))
+
+    return built
+
+
+@pytest.fixture(scope="module")
+def photos():
+    return np.random.default_rng(1).integers(0, 256, (11, 3, 64, 64), dtype=np.uint8)
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [  # no ViT is compiled: that takes half a minute, and the ResNet shows what is to be shown
+        ("compile", "resnet18:weights=none:size=64"),
+        ("openvino", "resnet18:weights=none:size=64"),
+        ("openvino", "vit_b_32:weights=none:size=64"),
+    ],
+)
+def test_every_runtime_computes_the_same_in_float32_whatever_the_batch(small, photos, name, text):
+    expected = TorchRuntime(small(text), device="cpu")(photos)
+    run = build_runtime(name, small(text), device="cpu", batch_size=4, n_samples=11)
+    assert run.name == name
+    features = np.concatenate([run(photos[start : start + 4]) for start in range(0, 11, 4)])
+    assert features.shape == expected.shape
+    assert features.dtype == np.float32
+    assert np.abs(features - expected).max() <= 1e-5 * np.abs(expected).max()
+    alone = run(photos[5:6])[0]
+    assert np.abs(alone - features[5]).max() <= 1e-5 * np.abs(expected).max()
+
+
+def test_openvino_rounds_to_bfloat16_itself(small, photos):
+    expected = TorchRuntime(small(), device="cpu")(photos)
+    features = OpenVinoRuntime(small(precision="bfloat16"), batch_size=11)(photos)
+    assert features.dtype == np.float16
+    assert (features != expected.astype(np.float16)).any()
+    cosines = (features * expected).sum(1) / np.linalg.norm(features.astype(float), axis=1)
+    assert (cosines / np.linalg.norm(expected, axis=1)).min() >= 0.995
+
+
+def test_lanes_of_openvino_do_not_mix_their_batches(small, photos):
+    run = OpenVinoRuntime(small(), batch_size=1)
+    one_by_one = [run(photo[None]) for photo in photos]
+    with ThreadPoolExecutor(3) as threads:
+        at_once = list(threads.map(lambda photo: run(photo[None]), photos))
+    np.testing.assert_array_equal(at_once, one_by_one)
+
+
+def test_a_network_that_openvino_cannot_take_runs_in_torch_unless_it_was_asked_for(backbone, pixels):
+    import torch
+
+    class Odd(torch.nn.Module):
+        def forward(self, images):
+            return torch.linalg.svdvals(images.float()).flatten(1)  # which OpenVINO has not
+
+    options = {"device": "cpu", "batch_size": 4, "n_samples": 10_000}
+    odd = backbone(Odd(), crop=16)
+    with pytest.raises(UsageError, match=r"module/tiny: OpenVINO cannot take this network .*--runtime torch"):
+        build_runtime("openvino", odd, **options)
+    assert build_runtime("auto", odd, **options).name == "torch"
+
+
+@pytest.mark.parametrize(
+    ("device", "precision", "n_samples", "expected"),
+    [
+        ("cpu", "float32", 1000, "openvino"),
+        ("cpu", "bfloat16", 1000, "openvino"),
+        ("cpu", "float32", 999, "torch"),
+        ("cpu", "float16", 1000, "torch"),
+        ("cuda", "float16", 1000, "torch"),
+    ],
+)
+def test_auto_takes_openvino_where_it_is_able_and_pays(monkeypatch, device, precision, n_samples, expected):
+    given = {"device": device, "precision": precision, "n_samples": n_samples}
+    assert choose_runtime("auto", **given) == expected
+    monkeypatch.setattr(runtime.importlib.util, "find_spec", lambda name: None)
+    assert choose_runtime("auto", **given) == "torch"
+    with pytest.raises(
+        (UsageError, MissingDependencyError), match=r"openvino (runs on the cpu|is not installed)"
+    ):
+        choose_runtime("openvino", **given)
 
 
 def test_a_device_that_is_not_there_is_refused():
@@ -164,7 +289,9 @@ def test_wrong_choices_are_refused_with_those_there_are(monkeypatch):
         UsageError, match="precision: expected one of auto, float32, float16, bfloat16, got 'int8'"
     ):
         choose_precision("int8", device="cpu")
-    with pytest.raises(UsageError, match="runtime: expected one of auto, torch, got 'onnx'"):
+    with pytest.raises(
+        UsageError, match="runtime: expected one of auto, torch, compile, openvino, got 'onnx'"
+    ):
         choose_runtime("onnx")
     monkeypatch.setattr(runtime, "has_amx", lambda: False)
     assert not supports("bfloat16", device="cpu")

@@ -11,7 +11,7 @@ from featx.errors import UsageError
     [
         ({"device": "gpu"}, r"device: expected auto, cpu, mps, cuda or cuda:N, got 'gpu'"),
         ({"device": "cuda:"}, "device: expected auto"),
-        ({"runtime": "jax"}, "runtime: expected one of auto, torch, got 'jax'"),
+        ({"runtime": "jax"}, "runtime: expected one of auto, torch, compile, openvino, got 'jax'"),
         ({"precision": "half"}, "precision: expected one of auto, float32, float16, bfloat16, got 'half'"),
         ({"on_error": "ignore"}, "on_error: expected one of raise, record, got 'ignore'"),
         ({"batch_size": 0}, "batch_size: expected a whole number from 1 to 65536, got 0"),

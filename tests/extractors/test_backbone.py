@@ -51,7 +51,7 @@ def build(name):
 
 def backbone(name, precision="float32"):
     extractor = ModuleExtractor(build(name), name=name, preprocessing=Preprocessing(CROP, CROP))
-    return extractor.load(extractor.resolve(precision=precision))
+    return extractor.load(extractor.resolve(precision=precision)).cast()
 
 
 def features(frozen, pixels):
@@ -129,6 +129,13 @@ def test_batch_norm_keeps_its_statistics_in_float32_and_the_rest_is_cast():
         elif isinstance(module, nn.Conv2d | nn.Linear):
             assert module.weight.dtype == torch.bfloat16
     assert norms == 20
+
+
+def test_a_network_is_in_float32_until_it_is_cast():
+    extractor = ModuleExtractor(build("resnet"), name="resnet", preprocessing=Preprocessing(CROP, CROP))
+    fresh = extractor.load(extractor.resolve(precision="bfloat16"))
+    assert {parameter.dtype for parameter in fresh.parameters()} == {torch.float32}
+    assert torch.equal(features(fresh, PIXELS), features(backbone("resnet"), PIXELS))
 
 
 def test_pixels_are_scaled_in_float32_before_they_are_rounded():
