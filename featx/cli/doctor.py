@@ -1,6 +1,7 @@
 """``featx doctor``: what this machine has, and what featx would use of it."""
 
 import importlib.metadata
+import importlib.util
 import os
 import platform
 import tempfile
@@ -17,6 +18,7 @@ _PACKAGES = (
     "torch",
     "torchvision",
     "timm",
+    "openvino",
     "scikit-learn",
     "scikit-image",
     "h5py",
@@ -43,6 +45,7 @@ def doctor(
     from featx.extractors.registry import source_names
 
     device = choose_device("auto")
+    precision = choose_precision("auto", device=device)
     directory = options.named_cache(cache)
     weights = Path(torch.hub.get_dir()) / "checkpoints"
     values: dict[str, Any] = {
@@ -50,11 +53,11 @@ def doctor(
         "device_name": torch.cuda.get_device_name()
         if device == "cuda"
         else platform.processor() or platform.machine(),
-        "precision": choose_precision("auto", device=device),
+        "precision": precision,
         "amx": has_amx(),
         "cores": os.cpu_count(),
-        "runtime": choose_runtime("auto"),
-        "runtimes": ["torch"],
+        "runtime": choose_runtime("auto", device=device, precision=precision),
+        "runtimes": ["torch", "compile", *(["openvino"] if importlib.util.find_spec("openvino") else [])],
         "sources": source_names(),
         "cache": str(directory.absolute()),
         "cache_writable": _writable(directory.absolute()),

@@ -29,8 +29,12 @@ def _options(
     *,
     device: Device = "auto",
     runtime: Annotated[
-        Literal["auto", "torch"],
-        typer.Option("--runtime", help="What runs backbones.", rich_help_panel=_PANEL),
+        Literal["auto", "torch", "compile", "openvino"],
+        typer.Option(
+            "--runtime",
+            help="What runs backbones. auto: OpenVINO for many images on a CPU, where it is installed; else torch.",
+            rich_help_panel=_PANEL,
+        ),
     ] = "auto",
     precision: Precision = "auto",
     batch_size: Annotated[
