@@ -12,7 +12,7 @@ from featx.errors import UsageError
 from featx.evaluation.comparison import HeadComparison
 from featx.evaluation.few_shot.learning_curve import learning_curve
 from featx.evaluation.folds import Fold
-from featx.evaluation.fusion import parts_matrix
+from featx.evaluation.fusion import component_notes, parts_matrix
 from featx.evaluation.grid_search import Answer
 from featx.evaluation.inspection import inspect_predictions, shown_rows
 from featx.evaluation.ranking import Entry, Gain, Standing
@@ -20,6 +20,7 @@ from featx.evaluation.scores import scores_by_class
 from featx.features import Features
 from featx.samples import SampleTable
 from featx.tracking import SCHEMA, plain_json, provenance, sample_records
+from featx.wording import counted
 
 __all__ = ["comparison_results"]
 
@@ -62,7 +63,9 @@ def comparison_results(
     best, X = found.best, _columns(found.best, features)
     curve, notes = _curve(found, X, seed=seed, n_jobs=n_jobs, progress=progress)
     if n_unlabelled:
-        notes.append(f"{n_unlabelled} samples have no label and were left out")
+        notes.append(f"left out {counted(n_unlabelled, 'sample')} without a label")
+    widths = [spec.n_features for spec in features.specs]
+    notes += component_notes([one["label"] for one in record["extractors"]], widths, protocol["n_components"])
     plain = plain_json(
         {
             "schema": SCHEMA,

@@ -23,6 +23,7 @@ from featx.evaluation.seeds import checked_seed
 from featx.features import Features, extract
 from featx.samples import read_labelled
 from featx.tracking import SCHEMA, plain_json, provenance, source_of, write_run
+from featx.wording import counted
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -209,7 +210,7 @@ def few_shot(
     accuracies = _accuracies(features, pairs, drawn, notes, n_jobs=n_jobs, fits=fits)
     curves = [] if fold is None else _curves(features, fold, pairs, fits, of_curve, n_jobs=n_jobs, **options)
     if n_unlabelled:
-        notes.append(f"{n_unlabelled} samples have no label and were left out")
+        notes.append(f"left out {counted(n_unlabelled, 'sample')} without a label")
     results, best = [], []
     for one in drawn:
         own = {pair: accuracies[pair.key(one.shots)] for pair in pairs}

@@ -11,7 +11,7 @@ import numpy as np
 
 from featx.engine import Progress, SettingsKeywords, read_extractors
 from featx.evaluation import check_labels, cross_validate, load_head, search
-from featx.evaluation.fusion import Fusion, check_fusion
+from featx.evaluation.fusion import Fusion, check_fusion, component_notes
 from featx.features import extract
 from featx.model import Model
 from featx.samples import read_labelled
@@ -111,12 +111,7 @@ def fit(
     notes = list(dict.fromkeys([*evaluation.notes, *found.notes]))
     if n_unlabelled:
         notes.append(f"left out {counted(n_unlabelled, 'sample')} without a label")
-    notes += [
-        f"{spec.text} has {spec.n_features} features, no more than the {n_components} components asked for: PCA leaves"
-        " them as they are"
-        for spec in features.specs
-        if n_components is not None and spec.n_features <= n_components
-    ]
+    notes += component_notes([spec.text for spec in features.specs], shared["widths"], n_components)
     record = {
         "created": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
         "task": recipe.task,

@@ -291,3 +291,13 @@ def test_the_weights_of_the_classes_are_part_of_the_protocol_and_a_searched_curv
         assert found.results["learning_curve"]["note"].startswith(
             "its parameters were chosen with all labels"
         )
+
+
+def test_an_extractor_no_wider_than_the_components_is_noted(images):
+    pixels, labels = images
+    asked = ["pixels:size=1", "pixels:size=4"]
+    found = featx.compare(pixels, asked, heads=["centroid"], labels=labels, cv=2, n_components=3)
+    said = (
+        "pixels:size=1 has 3 features, no more than the 3 components asked for: PCA leaves them as they are"
+    )
+    assert [note for note in found.results["notes"] if "components" in note] == [said]

@@ -92,7 +92,7 @@ def compare(
     from featx.samples import read_samples
     from featx.tracking import check_run_folder
 
-    check_run_folder(out)
+    check_run_folder(out, kind="compare")
     directory = options.cache_directory(cache)
     table = read_samples(data)
     with telling_failures(screen), screen.progress(*understood(table)) as progress:
@@ -156,8 +156,10 @@ def _score(scores: dict[str, Any], n_folds: int) -> str:
 
 
 def _gain_text(gain: dict[str, Any], metric: str, labels: dict[str, str]) -> str:
+    from featx.evaluation.significance import LEVEL
+
     p_value = gain["p_value"]
-    told = p_value is not None and p_value < 0.05
+    told = p_value is not None and p_value < LEVEL
     what = "gains" if gain["gain"] >= 0 else "loses"
     spread = "" if gain["ci95"] is None else f" (95% {gain['ci95'][0]:+.3f} to {gain['ci95'][1]:+.3f})"
     verdict = "" if told else ", which these rows do not tell from nothing"

@@ -77,7 +77,7 @@ def fewshot(
     from featx.samples import read_samples
     from featx.tracking import check_run_folder
 
-    check_run_folder(out)
+    check_run_folder(out, kind="fewshot")
     directory = options.cache_directory(cache)
     table = read_samples(data)
     with telling_failures(screen), screen.progress(*understood(table)) as progress:

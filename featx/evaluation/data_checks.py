@@ -72,11 +72,11 @@ def checked_labels(y: NDArray[Any], head: Head, *, cv: int) -> NDArray[Any]:
         return y
     if y.dtype.kind == "f" and (y != np.floor(y)).any():
         raise UsageError(
-            f"head {head.name!r} needs classes; got continuous numbers such as {y[y != np.floor(y)][0]}."
+            f"head {head.name!r} needs classes; got continuous numbers such as {y[y != np.floor(y)][0]:g}."
             " Take a regression head (ridge_regression, svr)."
         )
     if len(classes := np.unique(y)) < 2:
-        raise UsageError(f"a classifier needs two classes or more; every label is {classes.tolist()}.")
+        raise UsageError(f"a classifier needs two classes or more; every label is {classes[0].item()!r}.")
     return y
 
 

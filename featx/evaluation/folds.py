@@ -201,25 +201,30 @@ def _members(y: NDArray[Any], task: Task, groups: Rows | None) -> tuple[NDArray[
 
 
 def _check_enough(y: NDArray[Any], *, task: Task, cv: int, groups: Rows | None) -> None:
-    if cv > len(y):
-        raise UsageError(f"{cv} folds need at least {cv} rows; got {len(y)}. Lower cv or add samples.")
+    if task == "regression" and cv > len(y):
+        way = f"Lower cv to {len(y) // 2}, or add samples." if len(y) >= 4 else "Add samples."
+        raise UsageError(f"{cv} folds need at least {cv} rows; got {len(y)}. {way}")
     if groups is not None and cv > (n_groups := len(np.unique(groups))):
         raise UsageError(
-            f"{cv} folds need at least {cv} groups (exact copies count as one); got {n_groups}. Lower cv."
+            f"{cv} folds need at least {cv} groups (exact copies count as one); got {n_groups}. Lower cv to {n_groups}."
         )
     if task == "regression":
         return
     labels, counts = np.unique(y, return_counts=True)
+    numbers = ""
+    if y.dtype.kind in "iuf":
+        numbers = " Where labels are no classes, take a regression head (ridge_regression, svr)."
     smallest = int(counts.argmin())
     label, count = _shown(labels[smallest]), int(counts[smallest])
     if count == 1:
         raise UsageError(
             f"class {label} has 1 row, which cannot be both fitted and tested; add samples or drop the class."
+            + numbers
         )
     if count < cv:
         raise UsageError(
             f"class {label} has {count} rows, fewer than the {cv} folds; lower cv to {count}, add samples or"
-            " drop the class."
+            f" drop the class.{numbers}"
         )
     labels, counts = _members(y, task, groups)
     if counts.min() < 2:

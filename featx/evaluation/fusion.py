@@ -21,10 +21,12 @@ from sklearn.preprocessing import StandardScaler
 from featx.errors import UsageError
 from featx.evaluation.grid_search import Choice
 from featx.evaluation.heads import Head
+from featx.wording import counted
 
 __all__ = [
     "Fusion",
     "check_fusion",
+    "component_notes",
     "early",
     "late",
     "part_columns",
@@ -68,6 +70,22 @@ def check_fusion(
                 f"late fusion cannot weigh classes by name, as head {head.name!r} does; take class_weight"
                 " 'balanced', or early fusion."
             )
+
+
+def component_notes(names: Sequence[str], widths: Sequence[int], n_components: int | None) -> list[str]:
+    """Say which parts are no wider than the components that they were to be reduced to.
+
+    Examples
+    --------
+    >>> component_notes(["resnet50", "lbp"], [2048, 216], 300)
+    ['lbp has 216 features, no more than the 300 components asked for: PCA leaves them as they are']
+    """
+    return [
+        f"{name} has {counted(width, 'feature')}, no more than the {n_components} components asked for: PCA leaves"
+        " them as they are"
+        for name, width in zip(names, widths, strict=True)
+        if n_components is not None and width <= n_components
+    ]
 
 
 def part_columns(widths: Sequence[int]) -> list[slice]:

@@ -1,4 +1,5 @@
 import json
+import shutil
 
 import pytest
 
@@ -42,6 +43,17 @@ def test_fewshot_gives_mean_and_interval_by_extractor_head_and_shots(command, ph
     assert done["out"] is None
     assert done["command"].startswith("featx fewshot photos -x pixels:size=1 -x lbp --head centroid")
     assert [point["labels_per_class"] for point in done["learning_curve"][0]["points"]] == [1, 2, 5, None]
+
+
+def test_a_run_of_the_other_kind_is_refused_before_any_work(text, photos, tmp_path):
+    given = ["photos", "-x", "pixels:size=1", "--jobs", "1"]
+    text("fewshot", *given, *SMALL, "--labels", "none", "--out", "few")
+    text("compare", *given, "--head", "centroid", "--cv", "2", "--out", "compared")
+    shutil.rmtree(tmp_path / "cache")
+    for command, run, kind in (("compare", "few", "fewshot"), ("fewshot", "compared", "compare")):
+        with pytest.raises(UsageError, match=f"'{run}' holds a run of 'featx {kind}'"):
+            text(command, *given, "--out", run)
+    assert not (tmp_path / "cache").exists()
 
 
 def test_fewshot_writes_a_run_and_shows_the_table_and_the_curve(text, photos, tmp_path):

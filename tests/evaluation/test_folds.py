@@ -136,13 +136,13 @@ def test_splits_that_cannot_be_used_say_why(splits, message):
 @pytest.mark.parametrize(
     ("y", "groups", "message"),
     [
-        ("ab", None, "3 folds need at least 3 rows; got 2"),
+        ("ab", None, "class 'a' has 1 row, which cannot be both fitted and tested"),
         ("aaaaab", None, "class 'b' has 1 row, which cannot be both fitted and tested"),
         ("aaaabb", None, "class 'b' has 2 rows, fewer than the 3 folds; lower cv to 2"),
         (
             "aaabbb",
             [0, 1, 0, 1, 0, 1],
-            r"3 folds need at least 3 groups \(exact copies count as one\); got 2",
+            r"3 folds need at least 3 groups \(exact copies count as one\); got 2\. Lower cv to 2\.",
         ),
         ("aaabbb", [0, 1, 2, 3, 3, 3], "all rows of class 'b' belong to one group"),
     ],
@@ -150,6 +150,12 @@ def test_splits_that_cannot_be_used_say_why(splits, message):
 def test_data_that_is_too_small_for_the_folds_is_refused_with_a_way_out(y, groups, message):
     with pytest.raises(UsageError, match=message):
         folds_of(list(y), groups=None if groups is None else np.array(groups))
+
+
+def test_numbers_with_few_rows_each_are_answered_with_the_heads_for_numbers():
+    for numbers in ([20, 21, 22, 23], [20, 20, 20, 21, 21]):
+        with pytest.raises(UsageError, match=r"take a regression head \(ridge_regression, svr\)\.$"):
+            folds_of(numbers)
 
 
 def test_a_class_that_training_leaves_one_row_of_cannot_be_searched_but_can_be_fitted():

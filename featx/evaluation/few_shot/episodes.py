@@ -151,11 +151,10 @@ def _possible_queries(counts: Rows, ways: int, shots: int, queries: int, *, grou
     enough = int((counts > shots).sum())
     if enough < ways:
         ones = " (rows of a group, and exact copies, count as one)" if grouped else ""
-        way = (
-            f"Lower ways to {enough} or shots to fewer, or add samples."
-            if enough >= 2
-            else "Lower shots, or add samples."
-        )
+        ways_out = [f"ways to {enough}"] if enough >= 2 else []
+        if ways <= len(counts) and (most := int(np.sort(counts)[-ways]) - 1) >= 1:
+            ways_out.append(f"shots to {most}")
+        way = f"Lower {' or '.join(ways_out)}, or add samples." if ways_out else "Add samples."
         raise UsageError(
             f"{ways}-way {shots}-shot episodes need {ways} classes with {shots + 1} samples or more{ones}, {shots} to"
             f" learn from and one to ask about; got {enough} such of {len(counts)} classes. {way}"

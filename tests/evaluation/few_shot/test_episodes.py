@@ -100,8 +100,14 @@ def test_every_class_is_asked_less_where_too_few_classes_have_the_rows():
         ({"shots": 1.5}, r"shots: expected a whole number from 1, got 1\.5"),
         ({"queries": 0}, "queries: expected a whole number from 1, got 0"),
         ({"episodes": 1}, "episodes: expected a whole number from 2, got 1"),
-        ({"ways": 8}, r"need 8 classes with 2 samples or more, .* got 7 such of 7 classes. Lower ways to 7"),
-        ({"shots": 25}, r"classes with 26 samples or more, .* got 0 such of 7 classes. Lower shots, or add"),
+        (
+            {"ways": 8},
+            r"need 8 classes with 2 samples or more, .* got 7 such of 7 classes. Lower ways to 7, or add",
+        ),
+        (
+            {"shots": 25},
+            r"classes with 26 samples or more, .* got 0 such of 7 classes. Lower shots to 24, or add",
+        ),
         ({"together": np.zeros(175, int)}, r"\(rows of a group, and exact copies, count as one\)"),
     ],
 )
