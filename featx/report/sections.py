@@ -206,11 +206,12 @@ def provenance(results: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def _head(one: Mapping[str, str]) -> str:
+def _head(one: Mapping[str, str | None]) -> str:
     """Return a head with where it is from: a digest's beginning is enough to see that two recipes differ."""
-    return (
-        f"{one['name']} ({one['recipe'] if one['recipe'] == 'built in' else 'recipe ' + one['recipe'][:12]})"
-    )
+    recipe = one["recipe"]
+    if recipe is None:
+        return f"{one['name']} (given from Python)"
+    return f"{one['name']} ({recipe if recipe == 'built in' else 'recipe ' + recipe[:12]})"
 
 
 def _plain(value: Any) -> str:

@@ -423,8 +423,12 @@ def test_one_of_a_thing_is_no_plural(elements, results):
 def test_heads_of_the_protocol_are_named_with_where_they_are_from(elements, results):
     results["protocol"].update(
         class_weight={"red": 2.0, "blue": 1.0},
-        heads=[{"name": "ridge", "recipe": "built in"}, {"name": "mine", "recipe": "0123456789abcdef" * 4}],
+        heads=[
+            {"name": "ridge", "recipe": "built in"},
+            {"name": "mine", "recipe": "0123456789abcdef" * 4},
+            {"name": "own", "recipe": None},
+        ],
     )
     text = next(e.text for e in elements(results) if e.has(id="provenance"))
     assert "class weightred: 2.0, blue: 1.0" in text
-    assert "headsridge (built in), mine (recipe 0123456789ab)" in text
+    assert "headsridge (built in), mine (recipe 0123456789ab), own (given from Python)" in text
