@@ -244,9 +244,9 @@ def provenance(
 def sample_records(
     features: "Features", table: "SampleTable", rows: Iterable[int]
 ) -> dict[str, dict[str, Any]]:
-    """Return ``id, path, label`` of some rows of the features, by the row's number as text.
+    """Return ``id, path, label, key`` of some rows of the features, by the row's number as text.
 
-    The path is absolute, and None for pictures in memory.
+    The path is absolute, and None for pictures in memory. The key tells whether the file is still the same.
     """
     failed = [failure.row for failure in features.failures]
     in_table = np.delete(np.arange(len(table)), failed)
@@ -257,6 +257,7 @@ def sample_records(
             if table.items is not None
             else str(Path(table.uri_at(int(in_table[row]))).absolute()),
             "label": None if features.y is None else features.y[row].item(),
+            "key": features.keys[row].tobytes().hex(),
         }
         for row in map(int, rows)
     }

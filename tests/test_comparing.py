@@ -133,7 +133,7 @@ def test_the_best_is_told_in_detail_over_the_first_repeat(found):
     wrong = best[best["label"] != best["prediction"]]
     assert {inspection["samples"][str(one["row"])]["id"] for one in inspection["wrong"]} == set(wrong["id"])
     assert inspection["counts"]["tested"] == 36
-    assert set(inspection["samples"]["0"]) == {"id", "path", "label"}
+    assert set(inspection["samples"]["0"]) == {"id", "path", "label", "key"}
     curve = results["learning_curve"]
     assert curve["note"] is None  # these heads have nothing to choose
     assert [point["labels_per_class"] for point in curve["points"]] == [1, 2, 5, None]

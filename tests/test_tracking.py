@@ -1,4 +1,5 @@
 import csv
+import hashlib
 import json
 import stat
 import subprocess
@@ -254,14 +255,15 @@ def test_an_extractor_is_recorded_with_its_identity(labelled):
 def test_rows_are_named_by_their_files_also_after_one_that_failed(labelled):
     features, table, _ = features_of(labelled)
     records = sample_records(features, table, np.array([0, 3]))
+    paths = {"0": labelled / "blue/0.png", "3": labelled / "red/1.png"}
+    keys = {row: hashlib.sha256(path.read_bytes()).hexdigest() for row, path in paths.items()}
     assert records == {
-        "0": {"id": "blue/0.png", "path": str(labelled / "blue/0.png"), "label": "blue"},
-        "3": {"id": "red/1.png", "path": str(labelled / "red/1.png"), "label": "red"},
+        "0": {"id": "blue/0.png", "path": str(paths["0"]), "label": "blue", "key": keys["0"]},
+        "3": {"id": "red/1.png", "path": str(paths["3"]), "label": "red", "key": keys["3"]},
     }
     in_memory = read_samples(np.zeros((2, 8, 8, 3), np.uint8), labels=[1, 2])
-    assert sample_records(extract(in_memory, "pixels"), in_memory, [1]) == {
-        "1": {"id": "1", "path": None, "label": 2}
-    }
+    [record] = sample_records(extract(in_memory, "pixels"), in_memory, [1]).values()
+    assert {**record, "key": None} == {"id": "1", "path": None, "label": 2, "key": None}
 
 
 def test_a_label_is_as_short_as_tells_extractors_apart(labelled):
