@@ -40,19 +40,9 @@ def report(
     """
     screen = Screen(as_json=as_json, quiet=quiet, verbose=verbose)
     del cache
-    from featx.report import write_report
+    from featx.report.page import write_page
     from featx.tracking import read_run
 
-    results = read_run(run)
-    page = write_report(run, results=results)
-    samples = (results.get("inspection") or {}).get("samples") or {}
-    shown = [
-        one["path"] for one in samples.values() if isinstance(one, dict) and isinstance(one.get("path"), str)
-    ]
-    gone = sum(not Path(path).exists() for path in shown)
-    if gone:
-        screen.remark(
-            f"note: {gone} of {len(shown)} pictures are no longer below '{results['data']['root']}', where the run"
-            " found them; the page shows them by name only"
-        )
-    screen.result({"path": str(page)}, f"wrote {page}")
+    page, notes = write_page(run, results=read_run(run))
+    screen.note(*notes)
+    screen.result({"path": str(page), "notes": notes}, f"wrote {page}")

@@ -3,7 +3,6 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from featx.evaluation.significance import LEVEL
 from featx.report.charts import linear_axis
 from featx.report.wording import (
     interval_text,
@@ -19,6 +18,7 @@ from featx.wording import contender_name
 
 __all__ = ["baseline_name", "comparison_board", "few_shot_boards", "fusion_gains", "is_real", "who"]
 
+_LEVEL = 0.05  # of featx.evaluation.significance, which a page does not load: that takes a second
 _STYLES = {
     "the only one": "best",
     "best": "best",
@@ -40,7 +40,7 @@ def baseline_name(results: Mapping[str, Any]) -> str:
 
 def is_real(gain: Mapping[str, Any]) -> bool:
     """Return whether a gain is told from chance."""
-    return gain["p_value"] is not None and gain["p_value"] < LEVEL
+    return gain["p_value"] is not None and gain["p_value"] < _LEVEL
 
 
 def who(one: Mapping[str, Any]) -> str:

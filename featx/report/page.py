@@ -16,7 +16,7 @@ from featx.report import sections
 from featx.report.answers import answer_of_comparison, answer_of_few_shot
 from featx.report.leaderboard import comparison_board, few_shot_boards, fusion_gains
 from featx.report.maps import residuals, sample_map
-from featx.report.thumbnails import Thumbnail, make_thumbnails
+from featx.report.thumbnails import Thumbnail, lost_note, make_thumbnails
 from featx.report.wording import metric_name, short
 from featx.tracking import read_run
 from featx.wording import counted
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from jinja2 import Environment
     from markupsafe import Markup
 
-__all__ = ["render", "write_report"]
+__all__ = ["write_page", "write_report"]
 
 _TEMPLATES = Path(__file__).parent / "templates"
 _PAGE = "report.html"
@@ -34,8 +34,8 @@ _PAGE = "report.html"
 def write_report(folder: str | os.PathLike[str], *, results: Mapping[str, Any] | None = None) -> Path:
     """Write ``report.html`` of a run into its folder, whole or not at all.
 
-    Pictures come from where the run read them; of one that is gone, or is none, its place says so. The page stays
-    below 3 MB but for runs of hundreds of contenders or classes.
+    Pictures come from where the run read them; of one that is gone, has changed or is none, its place says so. The
+    page stays below 3 MB but for runs of hundreds of contenders or classes.
 
     Parameters
     ----------
@@ -56,12 +56,27 @@ def write_report(folder: str | os.PathLike[str], *, results: Mapping[str, Any] |
     OSError
         If the page cannot be written.
     """
+    return write_page(folder, results=read_run(folder) if results is None else results)[0]
+
+
+def write_page(folder: str | os.PathLike[str], *, results: Mapping[str, Any]) -> tuple[Path, list[str]]:
+    """Do what `write_report` does, and return what there is to know of the page besides its path.
+
+    Parameters
+    ----------
+    folder, results
+        As `write_report` takes them.
+
+    Returns
+    -------
+    path : Path
+    notes : list of str
+    """
     from jinja2 import TemplateError
 
-    results = read_run(folder) if results is None else results
     page = Path(folder) / _PAGE
     try:
-        text = render(results)
+        text, notes = _render(results)
     except (AttributeError, ArithmeticError, LookupError, TypeError, ValueError, TemplateError) as error:
         # What is in the file has the right number and kind, but another shape than featx gives it.
         raise UsageError(
@@ -74,38 +89,36 @@ def write_report(folder: str | os.PathLike[str], *, results: Mapping[str, Any] |
         temporary.replace(page)
     finally:
         temporary.unlink(missing_ok=True)
-    return page
+    return page, notes
 
 
-def render(results: Mapping[str, Any]) -> str:
-    """Return the page of a run's results.
-
-    Parameters
-    ----------
-    results : mapping
-        As ``results.json`` holds them.
-    """
+def _render(results: Mapping[str, Any]) -> tuple[str, list[str]]:
+    """Return the page of a run's results, and the notes on its pictures."""
+    thumbnails = _thumbnails(results.get("inspection"))
+    lost = lost_note(thumbnails, root=results["data"]["root"])
+    notes = [] if lost is None else [lost]
     script = (_TEMPLATES / "map.js").read_text(encoding="utf-8")
-    return (
+    text = (
         _environment()
         .get_template("page.html")
         .render(
-            **_context(results),
+            **_context(results, thumbnails),
+            picture_notes=notes,
             style=(_TEMPLATES / "style.css").read_text(encoding="utf-8"),
             script=script,
             script_hash=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
         )
     )
+    return text, notes
 
 
-def _context(results: Mapping[str, Any]) -> dict[str, Any]:
+def _context(results: Mapping[str, Any], thumbnails: Mapping[int, Thumbnail]) -> dict[str, Any]:
     is_comparison = results["kind"] == "compare"
     title, sentences = (answer_of_comparison if is_comparison else answer_of_few_shot)(results)
     inspection = results.get("inspection")
     details = results.get("best_details")
     task = results["protocol"].get("task", "classification")
     best = results["results"][1] if is_comparison else None
-    thumbnails = _thumbnails(inspection)
     return {
         "results": results,
         "title": title,
@@ -125,6 +138,7 @@ def _context(results: Mapping[str, Any]) -> dict[str, Any]:
         "residuals": residuals(inspection) if inspection and task == "regression" else None,
         "thumbnails": {row: one for row, one in thumbnails.items() if one.address},
         "problems": {row: one.problem for row, one in thumbnails.items() if one.problem},
+        "unreadable": [one.problem for one in thumbnails.values() if one.problem and not one.is_lost],
         "notes": sections.notes(results),
         "provenance": sections.provenance(results),
     }

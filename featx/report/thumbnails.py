@@ -11,9 +11,10 @@ from typing import Any
 import pyarrow as pa
 
 from featx.errors import FeatxError
-from featx.samples import SampleTable, decode, pillow_warnings_ignored
+from featx.samples import SampleTable, decode, key_of, pillow_warnings_ignored
+from featx.wording import counted
 
-__all__ = ["LARGE_PIXELS", "MOST_SMALL", "SMALL_PIXELS", "Thumbnail", "make_thumbnails"]
+__all__ = ["LARGE_PIXELS", "MOST_SMALL", "SMALL_PIXELS", "Thumbnail", "lost_note", "make_thumbnails"]
 
 LARGE_PIXELS = 160
 """The longer side of a picture that a section shows."""
@@ -28,6 +29,8 @@ _MOST_BYTES = 2_000_000
 _LARGEST_FILE_BYTES = 256 * 2**20
 _THREADS = 4
 _AT_ONCE = 32
+_GONE = "its file is gone"
+_CHANGED = "its file has changed since the run"
 
 
 @dataclass(frozen=True)
@@ -44,6 +47,11 @@ class Thumbnail:
     address: str | None
     problem: str | None
 
+    @property
+    def is_lost(self) -> bool:
+        """Whether the file that the run read is no longer there."""
+        return self.problem in (_GONE, _CHANGED)
+
 
 def make_thumbnails(
     samples: Mapping[str, Mapping[str, Any]], *, named: Sequence[int], mapped: Sequence[int]
@@ -56,7 +64,8 @@ def make_thumbnails(
     Parameters
     ----------
     samples : mapping of str to mapping
-        ``path`` of each row, absolute, or None for a picture in memory.
+        ``path`` of each row, absolute, or None for a picture in memory; and ``key``, which runs of before it was
+        recorded lack: a file that has another is not the one that the run read, and is not shown.
     named, mapped : sequence of int
         Rows.
 
@@ -81,19 +90,33 @@ def make_thumbnails(
     return made
 
 
+def lost_note(made: Mapping[int, Thumbnail], *, root: str | None) -> str | None:
+    """Return how many of the pictures are no longer those that the run read; None if all are."""
+    n_lost = sum(one.is_lost for one in made.values())
+    if not n_lost:
+        return None
+    place = f" below '{root}'" if root else ""
+    verb = "is gone or has" if n_lost == 1 else "are gone or have"
+    pictures = counted(len(made), "picture")
+    return f"{n_lost} of {pictures}{place} {verb} changed since the run; the page shows them by name only"
+
+
 def _made(
     wanted: Sequence[tuple[int, int]], samples: Mapping[str, Mapping[str, Any]]
 ) -> Iterator[tuple[int, Thumbnail]]:
     with pillow_warnings_ignored(), ThreadPoolExecutor(min(_THREADS, os.cpu_count() or 1)) as pool:
         for start in range(0, len(wanted), _AT_ONCE):
             some = wanted[start : start + _AT_ONCE]
-            paths = [samples[str(row)]["path"] for row, _ in some]
+            records = [samples[str(row)] for row, _ in some]
             yield from zip(
-                [row for row, _ in some], pool.map(_thumbnail, paths, [side for _, side in some]), strict=True
+                [row for row, _ in some],
+                pool.map(_thumbnail, records, [side for _, side in some]),
+                strict=True,
             )
 
 
-def _thumbnail(path: str | None, side: int) -> Thumbnail:
+def _thumbnail(sample: Mapping[str, Any], side: int) -> Thumbnail:
+    path, key = sample["path"], sample.get("key")
     if path is None:
         return Thumbnail(None, "a picture in memory")
     try:
@@ -101,7 +124,10 @@ def _thumbnail(path: str | None, side: int) -> Thumbnail:
         if os.stat(encoded).st_size > _LARGEST_FILE_BYTES:
             return Thumbnail(None, f"larger than {_LARGEST_FILE_BYTES // 2**20} MiB")
         table = SampleTable(id_column=pa.array([encoded], pa.large_binary()))
-        image = decode(table.read(0))
+        raw = table.read(0)
+        if key is not None and key_of(raw).hex() != key:
+            return Thumbnail(None, _CHANGED)
+        image = decode(raw)
         image.thumbnail((side, side), reducing_gap=2.0)
         file = io.BytesIO()
         image.save(file, "WEBP", quality=62, method=4)
@@ -111,8 +137,8 @@ def _thumbnail(path: str | None, side: int) -> Thumbnail:
 
 
 def _reason(error: Exception) -> str:
-    if isinstance(error, FileNotFoundError):
-        return "its file is gone"
+    if isinstance(error, FileNotFoundError | NotADirectoryError):
+        return _GONE
     if isinstance(error, FeatxError):
         return str(error)
     return (

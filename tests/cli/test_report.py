@@ -1,6 +1,8 @@
 import json
+import re
 
 import pytest
+from PIL import Image
 
 from featx.errors import UsageError
 
@@ -16,7 +18,7 @@ def run(photos, command):
 def test_report_writes_a_page_into_the_run_and_says_where(run, command, text, tmp_path):
     page = tmp_path / run / "report.html"
     page.unlink(missing_ok=True)
-    assert command("report", run) == {"path": f"{run}/report.html"}
+    assert command("report", run) == {"path": f"{run}/report.html", "notes": []}
     assert page.read_text().startswith("<!doctype html>")
     shown = text("report", run)
     assert shown.out == f"wrote {run}/report.html\n"
@@ -25,10 +27,25 @@ def test_report_writes_a_page_into_the_run_and_says_where(run, command, text, tm
 
 def test_pictures_that_are_gone_are_told(run, text, photos, tmp_path):
     (tmp_path / photos).rename(tmp_path / "elsewhere")
-    shown = text("report", run)
+    shown = text("report", run, "--quiet")  # a note on the page is no remark
     assert shown.out == f"wrote {run}/report.html\n"
-    assert " pictures are no longer below '" in shown.err
-    assert shown.err.count("\n") == 1
+    assert re.fullmatch(
+        r"note: (\d+) of \1 pictures below '.*' are gone or have changed since the run; .* by name only\n",
+        shown.err,
+    )
+
+
+def test_a_picture_that_has_changed_is_not_shown_under_the_old_name(run, command, photos, tmp_path):
+    before = (tmp_path / run / "results.json").read_bytes()
+    sample = next(iter(json.loads(before)["inspection"]["samples"].values()))
+    Image.new("RGB", (20, 20), "white").save(sample["path"], format="PNG")
+    note = (
+        f"below '{tmp_path / photos}' is gone or has changed since the run; the page shows them by name only"
+    )
+    found = command("report", run)["notes"]
+    assert [one.partition(" pictures ")[2] for one in found] == [note]
+    assert found[0].startswith("1 of ")
+    assert "its file has changed since the run" in (tmp_path / run / "report.html").read_text()
 
 
 def test_the_results_are_read_once(run, command, monkeypatch):

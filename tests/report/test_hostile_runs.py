@@ -104,7 +104,9 @@ def test_pictures_that_are_gone_are_said_and_are_no_error(elements, results):
     assert {element.attributes["title"] for element in missing} == {"its file is gone"}
     assert not any(element.tag == "image" for element in found)
     notes = next(element.text for element in found if element.has(id="notes"))
-    assert f"{len(results['inspection']['samples'])} pictures could not be shown" in notes
+    n_samples = len(results["inspection"]["samples"])
+    assert f"{n_samples} of {n_samples} pictures below " in notes
+    assert "could not be shown" not in notes
 
 
 def test_a_run_that_is_not_as_featx_writes_it_is_told_and_leaves_the_old_page(written, compared, tmp_path):

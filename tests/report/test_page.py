@@ -6,6 +6,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from featx.evaluation.significance import LEVEL
+from featx.report.leaderboard import is_real
+
 KINDS = ["results", "few_shot_results", "regression"]
 
 
@@ -379,6 +382,11 @@ def test_gains_are_judged_by_their_p_values(elements, results):
     assert [row.attributes["class"] for row in rows] == ["equal", "equal"]
     assert all("not told from chance" in row.text for row in rows)
     assert "crosses" not in lead(found, "fusion")
+
+
+def test_a_gain_is_told_from_chance_at_the_level_of_the_run():
+    assert is_real({"p_value": LEVEL * 0.999})
+    assert not is_real({"p_value": LEVEL})
 
 
 def test_times_and_widths_stand_in_the_leaderboard(elements, results):

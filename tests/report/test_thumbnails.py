@@ -1,13 +1,15 @@
 import base64
+import hashlib
 import io
 import os
+from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 
 from featx.report import thumbnails
-from featx.report.thumbnails import LARGE_PIXELS, SMALL_PIXELS, make_thumbnails
+from featx.report.thumbnails import LARGE_PIXELS, SMALL_PIXELS, lost_note, make_thumbnails
 
 
 def samples_of(paths):
@@ -69,6 +71,23 @@ def test_the_bytes_of_all_are_bounded(photo, monkeypatch):
     monkeypatch.setattr(thumbnails, "_MOST_BYTES", 3 * one)
     made = make_thumbnails(samples_of([photo()] * 9), named=[0, 0, 1, *range(9)], mapped=[])
     assert list(made) == [0, 1, 2]  # a row that is named again costs nothing
+
+
+def test_a_file_that_is_not_the_one_that_the_run_read_is_not_shown(photo):
+    paths = [photo("same.png"), photo("other.png", (40, 40)), photo("of_an_old_run.png"), "/nowhere/gone.png"]
+    samples = samples_of(paths)
+    for row in "013":
+        samples[row]["key"] = hashlib.sha256(Path(paths[0]).read_bytes()).hexdigest()
+    made = make_thumbnails(samples, named=range(4), mapped=[])
+    assert [one.address is not None for one in made.values()] == [True, False, True, False]
+    assert made[1].problem == "its file has changed since the run"
+    assert lost_note(made, root="/photos") == (
+        "2 of 4 pictures below '/photos' are gone or have changed since the run; the page shows them by name only"
+    )
+    assert lost_note({0: made[0]}, root=None) is None
+    assert lost_note({1: made[1]}, root=None) == (
+        "1 of 1 picture is gone or has changed since the run; the page shows them by name only"
+    )
 
 
 def test_what_cannot_be_shown_says_why(photo, tmp_path, monkeypatch):
