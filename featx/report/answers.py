@@ -3,14 +3,13 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from featx.report.leaderboard import baseline_name, few_shot_boards, is_real, who
+from featx.report.leaderboard import baseline_name, chance_of, few_shot_boards, is_real, who
 from featx.report.wording import interval_text, metric_name, score_text, short, signed
 from featx.wording import counted
 
 __all__ = ["answer_of_comparison", "answer_of_few_shot"]
 
 _NAMED = 3
-_CLOSE = 0.05
 
 
 def answer_of_comparison(results: Mapping[str, Any]) -> tuple[str, list[str]]:
@@ -28,7 +27,6 @@ def answer_of_comparison(results: Mapping[str, Any]) -> tuple[str, list[str]]:
         all_others = "the other" if len(others) == 1 else f"all {len(others)} others"
         sentences.append(f"Better than {all_others} by the paired test.")
     sentences += _fusion_sentence(results)
-    sentences += _curve_sentence(results, best)
     sentences.append(
         f"{_capital(baseline_name(results))} has {metric_name(metric)}"
         f" {score_text(metric, baseline['metrics'][metric]['mean'], digits=2)}."
@@ -43,30 +41,34 @@ def answer_of_few_shot(results: Mapping[str, Any]) -> tuple[str, list[str]]:
     scores = [
         f"{interval_text('accuracy', one)} from {counted(one['shots'], 'label')} per class" for one in best
     ]
+    guessing = (
+        f"Guessing among {results['protocol']['ways']} classes has accuracy"
+        f" {score_text('accuracy', chance_of(results), digits=2)}."
+    )
     n_contenders = len({(one["extractor"], one["head"]) for one in results["results"]})
     if n_contenders == 1:
-        return f"{who(best[0])} has accuracy {' and '.join(scores)}", []
+        return f"{who(best[0])} has accuracy {' and '.join(scores)}", [guessing]
+    standings = [*_standings(results), guessing]
     if len({(one["extractor"], one["head"]) for one in best}) == 1:
-        return f"{who(best[0])} is best: accuracy {' and '.join(scores)}", _standings(results)
+        return f"{who(best[0])} is best: accuracy {' and '.join(scores)}", standings
     first, *others = best
     told = [
         f"From {counted(first['shots'], 'label')} per class {who(first)} is best: accuracy {_level(first)}",
         *(f"from {one['shots']} {who(one)}: {_level(one)}" for one in others),
     ]
-    return "; ".join(told), _standings(results)
+    return "; ".join(told), standings
 
 
 def _standings(results: Mapping[str, Any]) -> list[str]:
-    """Return for each number of shots what is as good as the best, or not told from it; nothing of an old run."""
+    """Return for each number of shots what is as good as the best; nothing of an old run."""
     sentences, boards = [], few_shot_boards(results)
     for board in boards:
         if equals := _named(board["rows"], "as good as the best"):
             sentences.append(f"{board['title']}, as good, as far as these episodes tell: {equals}.")
-        if untold := _named(board["rows"], "not told"):
-            sentences.append(f"{board['title']}, too few episodes to tell the best from: {untold}.")
     if sentences or any(row["verdict"] is None for board in boards for row in board["rows"]):
         return sentences
-    others = "the other" if len(boards[0]["rows"]) == 2 else "the others"
+    n_contenders = sum(row["verdict"] != "baseline" for row in boards[0]["rows"])
+    others = "the other" if n_contenders == 2 else "the others"
     return [
         f"Better than {others} by the paired test{', at every number of shots' if len(boards) > 1 else ''}."
     ]
@@ -81,22 +83,6 @@ def _named(contenders: Sequence[Mapping[str, Any]], verdict: str) -> str:
 
 def _rows_of(results: Mapping[str, Any]) -> str:
     return "test samples" if results["protocol"]["split"] else "folds"
-
-
-def _curve_sentence(results: Mapping[str, Any], best: Mapping[str, Any]) -> list[str]:
-    curve = results["learning_curve"]
-    drawn = [point for point in curve["points"] if point["mean"] is not None] if curve else []
-    few = [point for point in drawn if point["labels_per_class"] is not None]
-    if not few or drawn[-1]["labels_per_class"] is not None:
-        return []
-    where = "On the test samples" if results["protocol"]["split"] else "In the first fold"
-    # The smallest size that comes close to the end of the curve is what a user who must label wants to know.
-    enough = next((point for point in few if point["mean"] >= drawn[-1]["mean"] - _CLOSE), few[-1])
-    return [
-        f"{where} {short(best['label'])} reaches accuracy {enough['mean']:.2f} from"
-        f" {counted(enough['labels_per_class'], 'label')} per class, and {drawn[-1]['mean']:.2f} from all"
-        f" {drawn[-1]['n_labels']:,} labels."
-    ]
 
 
 def _fusion_sentence(results: Mapping[str, Any]) -> list[str]:

@@ -138,12 +138,14 @@ def curves(series: Sequence[Sequence[Mapping[str, Any]]], *, baseline: float | N
         places = [{"x": x_of(point["n_labels"]), "y": y_of(point["mean"]), "point": point} for point in one]
         upper = [(x_of(p["n_labels"]), y_of((p["ci95"] or [p["mean"]] * 2)[1])) for p in one]
         lower = [(x_of(p["n_labels"]), y_of((p["ci95"] or [p["mean"]] * 2)[0])) for p in one]
+        # All labels are no number of labels per class, so no slope leads there.
+        n_joined = sum(point["labels_per_class"] is not None for point in one)
         lines.append(
             {
                 **style_of(number),
                 "places": places,
-                "line": " ".join(f"{place['x']},{place['y']}" for place in places),
-                "band": " ".join(f"{x},{y}" for x, y in [*upper, *reversed(lower)]),
+                "line": " ".join(f"{place['x']},{place['y']}" for place in places[:n_joined]),
+                "band": " ".join(f"{x},{y}" for x, y in [*upper[:n_joined], *lower[:n_joined][::-1]]),
                 "whiskers": [
                     (x, high, low) for (x, high), (_, low) in zip(upper, lower, strict=True) if high != low
                 ],

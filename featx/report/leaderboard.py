@@ -6,6 +6,7 @@ from typing import Any
 from featx.report.charts import linear_axis
 from featx.report.wording import (
     interval_text,
+    is_share,
     metric_name,
     score_text,
     seconds_text,
@@ -16,7 +17,15 @@ from featx.report.wording import (
 )
 from featx.wording import contender_name
 
-__all__ = ["baseline_name", "comparison_board", "few_shot_boards", "fusion_gains", "is_real", "who"]
+__all__ = [
+    "baseline_name",
+    "chance_of",
+    "comparison_board",
+    "few_shot_boards",
+    "fusion_gains",
+    "is_real",
+    "who",
+]
 
 _LEVEL = 0.05  # of featx.evaluation.significance, which a page does not load: that takes a second
 _STYLES = {
@@ -31,11 +40,27 @@ _BASELINES = {
     "most frequent class": "always answering the most frequent class",
     "mean": "always answering the mean",
 }
+_GUESSING: dict[str, Any] = {
+    "extractor": None,
+    "label": "guessing",
+    "head": None,
+    "n_features": 0,
+    "verdict": "baseline",
+    "difference": None,
+    "difference_ci95": None,
+    "ci95": None,
+}
 
 
 def baseline_name(results: Mapping[str, Any]) -> str:
     """Return what knowing no feature does, in words."""
     return _BASELINES.get(results["baseline"], str(results["baseline"]))
+
+
+def chance_of(results: Mapping[str, Any]) -> float:
+    """Return the accuracy of guessing in episodes."""
+    protocol = results["protocol"]
+    return float(protocol["chance"] if "chance" in protocol else 1 / protocol["ways"])
 
 
 def is_real(gain: Mapping[str, Any]) -> bool:
@@ -84,7 +109,8 @@ def few_shot_boards(results: Mapping[str, Any]) -> list[dict[str, Any]]:
         )
         # Runs of before verdicts were recorded have none, and none is made up here.
         unsaid: dict[str, Any] = {"verdict": None, "p_value": None, "fusion": None}
-        rows = [{**_row({**unsaid, **one}, "accuracy", one), "shots": shots} for one in ranked]
+        guessing = {**unsaid, **_GUESSING, "mean": chance_of(results)}
+        rows = [{**_row({**unsaid, **one}, "accuracy", one), "shots": shots} for one in [*ranked, guessing]]
         boards.append(
             {
                 **_board(rows, "accuracy"),
@@ -107,7 +133,8 @@ def fusion_gains(results: Mapping[str, Any]) -> dict[str, Any] | None:
     metric = results["protocol"]["metric"]
     labels = {(one["extractor"], one["head"]): one["label"] for one in results["results"]}
     ends = [end for one in gains for end in (one["ci95"] or [one["gain"]])]
-    axis = linear_axis([0.0, *ends], n_ticks=4)
+    bounds = {"least": -1.0, "most": 1.0} if is_share(metric) else {}
+    axis = linear_axis([0.0, *ends], n_ticks=4, **bounds)
     rows = []
     for one in gains:
         low, high = one["ci95"] or (None, None)
@@ -175,10 +202,8 @@ def _board(rows: list[dict[str, Any]], metric: str) -> dict[str, Any]:
     """Place the intervals; the axis is that of the contenders, and a baseline far off is put at its end."""
     contenders = [row for row in rows if row["style"] != "baseline" and row["mean"] is not None]
     values = [value for row in contenders for value in (row["mean"], *(row["interval"] or ()))]
-    is_share = metric not in ("r2", "neg_root_mean_squared_error", "neg_mean_absolute_error", "neg_log_loss")
-    axis = linear_axis(
-        values, most=1.0 if is_share else float("inf"), least=0.0 if is_share else -float("inf"), n_ticks=3
-    )
+    bounds = {"least": 0.0, "most": 1.0} if is_share(metric) else {}
+    axis = linear_axis(values, n_ticks=3, **bounds)
     for row in rows:
         ends = row["interval"] or (None, None)
         places = zip(("mean", "low", "high"), (row["mean"], *ends), strict=True)

@@ -29,6 +29,14 @@ __all__ = ["write_page", "write_report"]
 
 _TEMPLATES = Path(__file__).parent / "templates"
 _PAGE = "report.html"
+_PARTS = {
+    "data": dict,
+    "extractors": list,
+    "notes": list,
+    "protocol": dict,
+    "results": list,
+    "versions": dict,
+}
 
 
 def write_report(folder: str | os.PathLike[str], *, results: Mapping[str, Any] | None = None) -> Path:
@@ -80,7 +88,7 @@ def write_page(folder: str | os.PathLike[str], *, results: Mapping[str, Any]) ->
     except (AttributeError, ArithmeticError, LookupError, TypeError, ValueError, TemplateError) as error:
         # What is in the file has the right number and kind, but another shape than featx gives it.
         raise UsageError(
-            f"'{Path(folder) / 'results.json'}' is not as featx writes it ({type(error).__name__}: {error})."
+            f"'{Path(folder) / 'results.json'}' is not as featx writes it: {_fault(results, error)}."
             " Make the run again."
         ) from error
     temporary = page.with_name(f".{uuid.uuid4().hex}.tmp")
@@ -90,6 +98,16 @@ def write_page(folder: str | os.PathLike[str], *, results: Mapping[str, Any]) ->
     finally:
         temporary.unlink(missing_ok=True)
     return page, notes
+
+
+def _fault(results: Mapping[str, Any], error: Exception) -> str:
+    """Return which part of the results has not the form that featx gives it, as far as can be told."""
+    for name, form in _PARTS.items():
+        if name not in results:
+            return f"'{name}' is missing"
+        if not isinstance(results[name], form):
+            return f"'{name}' has another form"
+    return f"{error.args[0]!r} is missing" if isinstance(error, KeyError) else "a part of it has another form"
 
 
 def _render(results: Mapping[str, Any]) -> tuple[str, list[str]]:

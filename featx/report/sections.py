@@ -136,7 +136,7 @@ def learning_curves(results: Mapping[str, Any]) -> dict[str, Any] | None:
         "chart": curves([curve["points"] for curve in drawn], baseline=baseline),
         "legend": [{**style_of(number), "name": who(curve)} for number, curve in enumerate(drawn)],
         "n_left_out": len(found) - len(drawn),
-        "sizes": [f"all {n_labels:,}" if size is None else str(size) for size, n_labels in sizes],
+        "sizes": [f"all ({n_labels:,} in all)" if size is None else str(size) for size, n_labels in sizes],
         "rows": [
             {
                 "name": who(curve),
@@ -150,7 +150,12 @@ def learning_curves(results: Mapping[str, Any]) -> dict[str, Any] | None:
             for curve in found
         ],
         "has_baseline": baseline is not None,
-        "notes": list(dict.fromkeys(p["note"] for c in found for p in c["points"] if p.get("note"))),
+        "has_all": any(size is None for size, _ in sizes),
+        "notes": list(
+            dict.fromkeys(
+                one["note"] for curve in found for one in (curve, *curve["points"]) if one.get("note")
+            )
+        ),
     }
 
 

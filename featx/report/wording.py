@@ -5,6 +5,7 @@ from typing import Any
 
 __all__ = [
     "interval_text",
+    "is_share",
     "metric_name",
     "score_text",
     "seconds_text",
@@ -27,12 +28,18 @@ _NAMES = {
     "neg_mean_absolute_error": "MAE",
 }
 _FREE_SCALE = ("neg_root_mean_squared_error", "neg_mean_absolute_error")
+_BEYOND_ONE = ("r2", "neg_log_loss", *_FREE_SCALE)
 _NARROW = 0.02
 
 
 def metric_name(metric: str) -> str:
     """Return what a reader calls a metric that scikit-learn calls ``neg_root_mean_squared_error``."""
     return _NAMES.get(metric, metric.removeprefix("neg_").replace("_", " "))
+
+
+def is_share(metric: str) -> bool:
+    """Return whether a metric lies between 0 and 1."""
+    return metric not in _BEYOND_ONE
 
 
 def shown_value(metric: str, value: float) -> float:
@@ -113,10 +120,16 @@ def short(name: str, *, most: int = 48) -> str:
 def signed(metric: str, value: float) -> str:
     """Return a difference with its sign; greater is better, for that of an error is turned round already.
 
+    The end of an interval that no two shares can differ by is shown as the largest that they can.
+
     Examples
     --------
     >>> signed("accuracy", 0.01), signed("accuracy", -0.0004), signed("neg_mean_absolute_error", 1234.5)
     ('+0.010', '0.000', '+1234')
+    >>> signed("accuracy", 1.643), signed("r2", 1.643)
+    ('+1.000', '+1.643')
     """
+    if is_share(metric):
+        value = min(1.0, max(-1.0, value))
     text = f"{value:+#.4g}".rstrip(".") if metric in _FREE_SCALE else f"{value:+.3f}"
     return text.replace("-", "\u2212") if text.strip("+-0.") else text[1:]

@@ -218,7 +218,7 @@ def test_without_javascript_the_points_have_tooltips(chromium, written, results)
 
 
 @pytest.mark.parametrize("kind", ["results", "few_shot_results", "regression"])
-@pytest.mark.parametrize("width", [390, 1280])
+@pytest.mark.parametrize("width", [390, 800, 1280])
 def test_nothing_is_wider_than_the_window(chromium, written, request, kind, width):
     results = request.getfixturevalue(kind)
     for one in results["results"][1:]:

@@ -78,6 +78,9 @@ def test_a_curve_lies_where_its_numbers_say():
     for place in line["places"]:
         assert place["y"] == pytest.approx(ticks[place["point"]["mean"]], abs=0.2)
     assert ticks[1.0] == chart["top"]
+    # No slope leads to all labels, which are no number of labels per class.
+    assert line["line"] == " ".join(f"{place['x']},{place['y']}" for place in line["places"][:2])
+    assert len(line["band"].split()) == 4
     [(x, high, low)] = line["whiskers"]
     assert (x, low - high) == (xs[0], pytest.approx(height * 0.2 / (1.0 - min(ticks)), abs=0.2))
     assert [text for _, text in chart["x_ticks"]] == ["1", "10", "all"]

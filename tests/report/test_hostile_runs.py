@@ -136,6 +136,21 @@ def test_a_run_that_is_not_as_featx_writes_it_is_told_and_leaves_the_old_page(wr
     assert refused > 20
 
 
+def test_the_part_that_is_not_as_featx_writes_it_is_named_in_plain_words(written, results, tmp_path):
+    written(results)
+    for name, value, fault in (
+        ("n_samples", None, "'n_samples' is missing"),
+        ("classes", 3, "a part of it has another form"),
+    ):
+        broken = copy.deepcopy(results)
+        broken["data"].pop(name)
+        if value is not None:
+            broken["data"][name] = value
+        (tmp_path / "run" / "results.json").write_text(json.dumps(broken))
+        place = f"'{tmp_path / 'run' / 'results.json'}'"
+        assert refusal(tmp_path / "run") == f"{place} is not as featx writes it: {fault}. Make the run again."
+
+
 def test_a_full_disk_leaves_the_old_page(written, results, tmp_path):
     page = written(results)
     before = page.read_bytes()

@@ -26,13 +26,16 @@ def having(elements, name):
 def test_every_contender_stands_with_its_very_numbers(elements, request, kind):
     results = request.getfixturevalue(kind)
     if kind == "few_shot_results":
-        verdicts = ["best", "worse", "as good as the best", "not told"]
+        verdicts = ["best", "worse", "as good as the best", "best"]
         for one, verdict in zip(results["results"], verdicts, strict=True):
             one.update(verdict=verdict, p_value=None)
+        results["protocol"]["chance"] = 0.3
     found = elements(results)
     rows = having(found, "data-contender")
     if kind == "few_shot_results":
-        expected = sorted(results["results"], key=lambda one: (one["shots"], -one["mean"]))
+        guessing = {"extractor": None, "mean": 0.3, "ci95": None, "verdict": "baseline"}
+        ranked = sorted(results["results"], key=lambda one: (one["shots"], -one["mean"]))
+        expected = [*ranked[:2], guessing, *ranked[2:], guessing]
         scores = expected
     else:
         expected = [*results["results"][1:], results["results"][0]]
@@ -122,9 +125,41 @@ def test_the_learning_curve_is_a_table_too(elements, request, kind):
     assert sorted(map(float, shown)) == sorted(point["mean"] for curve in curves for point in curve["points"])
 
 
+def test_all_labels_are_no_labels_per_class_and_a_curve_has_its_note(elements, results):
+    results["learning_curve"]["note"] = "its parameters were chosen with all labels"
+    found = elements(results)
+    heads = [e.text for e in found if e.tag == "th" and any(p.has(id="labels") for p in e.parents)]
+    n_labels = results["learning_curve"]["points"][-1]["n_labels"]
+    assert heads[-1] == f"all ({n_labels} in all)"
+    text = next(e.text for e in found if e.has(id="labels"))
+    assert "Apart, to the right: fitted on all labels" in text
+    assert text.endswith("Its parameters were chosen with all labels.")
+    results["learning_curve"]["points"].pop()
+    assert "Apart" not in lead(elements(results), "labels")
+
+
+def test_a_difference_of_shares_is_shown_within_what_is_possible(elements, results):
+    results["results"][0].update(difference=-0.4, difference_ci95=[-1.643, 0.976])
+    results["fusion_gains"][0].update(gain=0.1, ci95=[-0.9, 1.1])
+    found = elements(results)
+    text = next(e.text for e in found if e.has(id="leaderboard"))
+    assert "\u22121.000 to +0.976" in text
+    gains = next(e.text for e in found if e.has(id="fusion"))
+    assert "\u22120.900 to +1.000" in gains
+
+
+def test_the_title_may_break_where_names_join(written, results):
+    results["results"][1]["label"] = "color_histogram+pixels"
+    title = re.search("<h1.*?</h1>", written(results).read_text())[0]
+    assert "color_<wbr>histogram+<wbr>pixels" in title
+
+
 def test_errors_suspects_and_pairs_are_those_of_the_run(elements, results):
     inspection = results["inspection"]
     row, other = inspection["map"]["rows"][:2]
+    inspection["confidence_is"] = "probability"
+    for number, one in enumerate(inspection["wrong"]):
+        one["confidence"] = 0.987 - number / 100
     inspection["near_duplicates"] = [
         {"rows": [row, other], "labels": ["blue", "red"], "similarity": 0.91234, "exact": False},
         {"rows": [other, row], "labels": ["blue", "blue"], "similarity": 1.0, "exact": True},
@@ -139,6 +174,17 @@ def test_errors_suspects_and_pairs_are_those_of_the_run(elements, results):
         assert f"probability {one['confidence']:.2f}" in text["wrong"]
     assert "similarity 0.912 labels differ blue and red" in text["duplicates"]
     assert "exact copy blue" in text["duplicates"]
+
+
+def test_errors_of_a_head_without_confidence_are_not_called_confident(elements, results):
+    inspection = results["inspection"]
+    inspection["confidence_is"] = None
+    for one in inspection["wrong"]:
+        one["confidence"] = None
+    found = elements(results)
+    text = next(e.text for e in found if e.has(id="wrong"))
+    assert text.startswith(f"Errors {len(inspection['wrong'])} of ")
+    assert not any(word in text for word in ("confident", "probability"))
 
 
 def test_the_map_has_every_point_once_and_rings_the_errors(elements, results):
@@ -311,7 +357,11 @@ def test_few_shot_verdicts_are_those_of_the_run_and_not_of_its_intervals(element
         one.update(verdict="best" if is_best else "as good as the best", p_value=None if is_best else 0.0678)
         one["difference_ci95"] = None if is_best else [-0.3, -0.1]
     found = elements(few_shot_results)
-    assert [row.attributes["class"] for row in having(found, "data-contender")] == ["best", "equal"] * 2
+    assert [row.attributes["class"] for row in having(found, "data-contender")] == [
+        "best",
+        "equal",
+        "baseline",
+    ] * 2
     assert "0.068" in next(e.text for e in found if e.has(id="shots-1"))
     said = lead(found, "shots-1")
     assert "by the paired t-test on the same episodes, corrected for all pairs" in said
@@ -325,11 +375,13 @@ def test_a_few_shot_run_of_before_verdicts_shows_none(elements, few_shot_results
             one.pop(name, None)
     found = elements(few_shot_results)
     rows = having(found, "data-contender")
-    assert {row.attributes["data-verdict"] for row in rows} == {""}
-    assert {row.attributes["class"] for row in rows} == {"untold"}
+    assert {row.attributes["data-verdict"] for row in rows} == {"", "baseline"}
+    assert {row.attributes["class"] for row in rows} == {"untold", "baseline"}
+    guessing = [float(row.attributes["data-mean"]) for row in rows if row.has(**{"class": "baseline"})]
+    assert guessing == [1 / few_shot_results["protocol"]["ways"]] * 2
     assert (
         lead(found, "shots-1")
-        == "Accuracy with its 95% interval, over 40 episodes that are the same for all."
+        == "Accuracy with its 95% interval, over 40 episodes that are the same for all. \u25c0 off the scale."
     )
     shown = next(e.text for e in found if e.has(id="shots-1"))
     assert not any(word in shown for word in ("best,", "worse", "as good", "\u2013 \u00b7"))
