@@ -25,6 +25,7 @@ from featx.engine.plan import open_tasks
 from featx.engine.runtime import choose_device, supports
 from featx.errors import ModelError, UsageError, WeightsError
 from featx.evaluation import Evaluation, score_predictions
+from featx.evaluation.heads import score_method
 from featx.extractors.spec import ExtractorSpec, Precision
 from featx.predictions import Predictions
 from featx.samples import read_samples
@@ -201,10 +202,10 @@ class Model:
         UsageError
             If probabilities are asked of a head that has none.
         """
-        if probabilities and not hasattr(self.head_, "predict_proba"):
+        if probabilities and score_method(self.head_) != "predict_proba":
             raise UsageError(
-                f"the head {self.record['head']} has no probabilities. Ask for labels only, or fit another head, "
-                "such as logreg."
+                f"the head {self.record['head']} has no probabilities. Ask for labels only, or fit a head that has "
+                "them, such as logreg, knn or mlp."
             )
         if settings.get("precision", "auto") not in ("auto", self.precision):
             raise UsageError(

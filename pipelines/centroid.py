@@ -2,6 +2,8 @@
 
 Wang et al. 2019, "SimpleShot: revisiting nearest-neighbor classification for few-shot learning"
 (arXiv:1911.04623). Nothing in it needs choosing, so it works from two samples a class.
+It answers with classes alone: scikit-learn's probabilities and decision function of a nearest centroid follow
+another rule than its predictions, so featx uses neither.
 """
 
 from typing import Any

@@ -5,10 +5,13 @@ import pandas as pd
 import pytest
 from PIL import Image
 from sklearn.linear_model import Ridge, RidgeClassifier
+from sklearn.neighbors import KNeighborsClassifier
 
 import featx
 from featx.errors import UsageError
 from featx.evaluation import load_head
+
+HEADS = ("centroid", "RidgeClassifier")
 
 
 @pytest.fixture(scope="module")
@@ -70,12 +73,29 @@ def test_the_folds_have_every_sample_once_a_repeat_for_every_contender(found, im
         assert right.tolist() == pytest.approx(one["metrics"]["accuracy"]["folds"])
 
 
-def test_confidence_is_the_probability_of_the_prediction_where_the_head_has_one(found):
-    folds = found.folds()
-    centroid = folds[folds["head"] == "centroid"]["confidence"]
-    assert centroid.between(0, 1).all()
-    assert centroid.median() > 0.9
-    assert folds[folds["head"] == "RidgeClassifier"]["confidence"].isna().all()
+def test_confidence_is_the_probability_of_the_prediction_where_the_head_has_one(found, images):
+    pixels, labels = images
+    nearest = featx.compare(pixels, "color_histogram", heads=KNeighborsClassifier(3), labels=labels, cv=3)
+    assert set(nearest.folds()["confidence"].round(2)) <= {0.33, 0.67, 1.0}
+    assert nearest.folds()["confidence"].median() > 0.6
+    assert found.folds()["confidence"].isna().all()
+
+
+def test_a_nearest_centroid_is_judged_by_its_answers_alone(found):
+    by_head = {head: [one for one in found.results["results"] if one["head"] == head] for head in HEADS}
+    assert all("roc_auc_ovr" in one["metrics"] for one in by_head["RidgeClassifier"])
+    for one in by_head["centroid"]:
+        assert "accuracy" in one["metrics"]
+        assert not {"roc_auc_ovr", "neg_log_loss"} & set(one["metrics"])
+
+
+def test_the_inspection_of_a_nearest_centroid_has_no_confidence(images):
+    pixels, labels = images
+    inspection = featx.compare(pixels, "pixels:size=1", heads="centroid", labels=labels, cv=3).results[
+        "inspection"
+    ]
+    assert {one["confidence"] for one in inspection["wrong"]} == {None}
+    assert (inspection["confidence_is"], inspection["suspects_by"]) == (None, "neighbours")
 
 
 def test_the_results_are_strict_json_of_the_documented_form(found):
@@ -159,7 +179,7 @@ def test_a_run_is_saved_whole_and_the_same_again(found, tmp_path):
 def test_late_fusion_has_no_learning_curve_and_says_so(images):
     pixels, labels = images
     found = featx.compare(
-        pixels, ["color_histogram+pixels:size=1"], heads="centroid", labels=labels, cv=2, fusion="late"
+        pixels, ["color_histogram+pixels:size=1"], heads="ridge", labels=labels, cv=2, fusion="late"
     )
     assert found.results["best"]["fusion"] == "late"
     assert found.results["learning_curve"] is None

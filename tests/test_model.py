@@ -227,6 +227,13 @@ def unfitted(head):
     del head[-1].coef_
 
 
+def test_a_nearest_centroid_has_no_probabilities_to_ask_for(images, labels):
+    centroid = featx.fit(images, "pixels", labels=labels, cv=3, head="centroid")
+    assert centroid.predict(images[:1]).tolist() == ["dark"]
+    with pytest.raises(UsageError, match=r"head centroid has no probabilities\. .* logreg, knn or mlp\.$"):
+        centroid.predict_proba(images)
+
+
 @pytest.mark.parametrize(
     ("harm", "message"),
     [

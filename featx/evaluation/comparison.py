@@ -9,7 +9,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from featx.errors import UsageError
 from featx.evaluation.contest import Contest, baseline_of
-from featx.evaluation.data_checks import checked_data, checked_labels, outer_folds, split_notes
+from featx.evaluation.data_checks import check_whole, checked_data, checked_labels, outer_folds, split_notes
 from featx.evaluation.folds import Fold, inseparable_rows
 from featx.evaluation.fused_search import stacking_folds
 from featx.evaluation.fusion import Fusion, check_fusion
@@ -227,8 +227,7 @@ def _checked_protocol(
     for head in heads[1:]:
         checked_labels(labels, head, cv=cv)
     checked_seed(random_state)
-    if repeats < 1:
-        raise UsageError(f"repeats must be at least 1; got {repeats}.")
+    check_whole("repeats", repeats, least=1)
     if splits is not None and repeats > 1:
         raise UsageError(
             f"the data has its own split, which cannot be shuffled afresh {repeats} times; leave repeats at 1,"

@@ -10,7 +10,13 @@ from featx.errors import UsageError
 from featx.evaluation.folds import Fold, inseparable_rows, make_folds, predefined_fold
 from featx.evaluation.heads import Head, Task
 
-__all__ = ["checked_data", "checked_labels", "outer_folds", "split_notes"]
+__all__ = ["check_whole", "checked_data", "checked_labels", "outer_folds", "split_notes", "unseen_notes"]
+
+
+def check_whole(name: str, value: Any, *, least: int) -> None:
+    """Raise UsageError unless the value is a whole number of at least so much."""
+    if not isinstance(value, int | np.integer) or isinstance(value, bool) or value < least:
+        raise UsageError(f"{name} must be a whole number, at least {least}; got {value!r}.")
 
 
 def checked_data(
@@ -51,8 +57,7 @@ def checked_data(
 
 def checked_labels(y: NDArray[Any], head: Head, *, cv: int) -> NDArray[Any]:
     """Return labels that the head can learn, text as a str array, or raise UsageError."""
-    if cv < 2:
-        raise UsageError(f"cv must be at least 2; got {cv}.")
+    check_whole("cv", cv, least=2)
     if y.dtype.kind == "O" and all(isinstance(label, str) for label in y):
         y = y.astype(str)
     if y.ndim != 1 or y.dtype.kind not in "Ufiub":
@@ -88,9 +93,13 @@ def split_notes(fold: Fold, y: NDArray[Any], together: NDArray[np.int64] | None,
             f"{shared} of the {len(fold.test)} rows tested are exact copies of rows trained on, or of their"
             " group: the estimate flatters"
         )
-    if task == "classification" and len(unseen := np.setdiff1d(y[fold.test], y[fold.train])):
-        found.append(f"classes tested that no training row has: {', '.join(map(str, unseen))}")
-    return found
+    return found + (unseen_notes(y, fold.train, fold.test) if task == "classification" else [])
+
+
+def unseen_notes(y: NDArray[Any], train: NDArray[np.int64], test: NDArray[np.int64]) -> list[str]:
+    """Name the classes that are tested and that no training row has: every row of them is answered wrongly."""
+    unseen = np.setdiff1d(y[test], y[train])
+    return [f"classes tested that no training row has: {', '.join(map(str, unseen))}"] if len(unseen) else []
 
 
 def outer_folds(

@@ -20,7 +20,7 @@ from sklearn.preprocessing import StandardScaler
 
 from featx.errors import UsageError
 from featx.evaluation.grid_search import Choice
-from featx.evaluation.heads import Head
+from featx.evaluation.heads import Head, score_method
 from featx.wording import counted
 
 __all__ = [
@@ -48,7 +48,8 @@ def check_fusion(
     Raises
     ------
     UsageError
-        For an unknown fusion, a late one of a single part or with class weights by name, or no component.
+        For an unknown fusion, a late one of a single part, with class weights by name or of a head without
+        class scores, or no component.
     """
     if fusion not in get_args(Fusion):
         raise UsageError(f"unknown fusion {fusion!r}; expected one of {', '.join(get_args(Fusion))}.")
@@ -62,6 +63,11 @@ def check_fusion(
         raise UsageError(
             f"late fusion needs two extractors or more, got {n_parts}; name several, as in resnet50+hog,"
             " or leave late fusion out."
+        )
+    if head.task == "classification" and score_method(head.pipeline) is None:
+        raise UsageError(
+            f"late fusion weighs the class scores of its heads, which head {head.name!r} lacks; take a head that has"
+            " them (logreg, knn, mlp, ridge, svm), or early fusion."
         )
     for params in [head.pipeline.get_params(), *head.candidates]:
         if any(name.endswith("class_weight") and isinstance(params[name], Mapping) for name in params):

@@ -26,7 +26,7 @@ from threadpoolctl import threadpool_limits
 from featx.errors import UsageError
 from featx.evaluation.fit_log import FitLog, logged
 from featx.evaluation.folds import Fold
-from featx.evaluation.heads import Head
+from featx.evaluation.heads import Head, score_method
 from featx.evaluation.shortcuts.shortcut import Outcome, Shortcut, find_shortcut
 
 __all__ = ["Answer", "Choice", "FitLog", "choose", "fit", "fit_and_predict", "notes"]
@@ -65,7 +65,7 @@ class Answer:
         The classes it was fitted on; None for regression.
     scores : float array of shape (n_test, n_classes) or None
         Probabilities by class or, where the head has none, its decision function (for two classes the
-        negative of it stands in the first column); None where it has neither.
+        negative of it stands in the first column); None where it has neither that belongs to its predictions.
     are_probabilities : bool
     fit_seconds, predict_seconds : float
         Wall-clock time of one process on one BLAS thread; the scores are not in it.
@@ -240,25 +240,15 @@ def _answer(pipeline: Any, params: Mapping[str, Any], X: Any, y: Any, train: Any
 
 
 def _class_scores(estimator: Any, tested: NDArray[Any]) -> tuple[NDArray[Any] | None, bool]:
-    """Return scores by class and whether they are probabilities; those that are no numbers count as none.
-
-    A nearest centroid, of one row a class, has no spread to make probabilities from.
-    """
-    are_probabilities = hasattr(estimator, "predict_proba")
-    if not hasattr(estimator, "classes_"):
+    """Return scores by class and whether they are probabilities; those that are no numbers count as none."""
+    method = score_method(estimator)
+    if method is None or not hasattr(estimator, "classes_"):
         return None, False
     with np.errstate(all="ignore"):
-        if are_probabilities:
-            try:
-                scores = estimator.predict_proba(tested)
-            except ValueError:  # of its own NaNs
-                return None, False
-        elif hasattr(estimator, "decision_function"):
-            decision = estimator.decision_function(tested)
-            scores = np.stack([-decision, decision], axis=1) if decision.ndim == 1 else decision
-        else:
-            return None, False
-    return (scores, are_probabilities) if np.isfinite(scores).all() else (None, False)
+        scores = getattr(estimator, method)(tested)
+    if scores.ndim == 1:
+        scores = np.stack([-scores, scores], axis=1)
+    return (scores, method == "predict_proba") if np.isfinite(scores).all() else (None, False)
 
 
 def _fit(

@@ -15,9 +15,19 @@ from typing import Any, Literal
 
 from featx.errors import UsageError
 
-__all__ = ["Head", "Task", "check_heads", "head_names", "head_records", "load_head"]
+__all__ = [
+    "Head",
+    "ScoreMethod",
+    "Task",
+    "check_heads",
+    "head_names",
+    "head_records",
+    "load_head",
+    "score_method",
+]
 
 Task = Literal["classification", "regression"]
+ScoreMethod = Literal["predict_proba", "decision_function"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -83,6 +93,28 @@ def check_heads(heads: Sequence[Head]) -> None:
 def head_records(heads: Sequence[Head]) -> list[dict[str, str | None]]:
     """Return ``name, recipe`` of heads, as a run's results tell which recipes it used."""
     return [{"name": head.name, "recipe": head.recipe} for head in heads]
+
+
+def score_method(estimator: Any) -> ScoreMethod | None:
+    """Return the method whose class scores belong to an estimator's predictions, probabilities first, or None.
+
+    A nearest centroid has none: it predicts the class whose mean is nearest, while its probabilities and its decision
+    function are those of another rule, a discriminant analysis, and favour another class in many rows.
+
+    Examples
+    --------
+    >>> [score_method(load_head(name).pipeline) for name in ("logreg", "svm", "centroid")]
+    ['predict_proba', 'decision_function', None]
+    """
+    from sklearn.neighbors import NearestCentroid
+
+    last = estimator
+    while hasattr(last, "steps"):
+        last = last.steps[-1][1]
+    if isinstance(last, NearestCentroid):
+        return None
+    methods: tuple[ScoreMethod, ...] = ("predict_proba", "decision_function")
+    return next((method for method in methods if hasattr(estimator, method)), None)
 
 
 def load_head(

@@ -28,7 +28,7 @@ from featx.errors import UsageError
 from featx.evaluation import grid_search
 from featx.evaluation.folds import Fold
 from featx.evaluation.grid_search import Answer, Choice
-from featx.evaluation.heads import Head, Task
+from featx.evaluation.heads import Head, Task, score_method
 
 __all__ = [
     "METRICS",
@@ -93,7 +93,7 @@ def check_metric(metric: str | None, heads: Sequence[Head]) -> str:
         )
     for head in heads:
         gives = ["predict_proba"] if metric == "neg_log_loss" else ["predict_proba", "decision_function"]
-        if metric in _OF_CLASS_SCORES and not any(hasattr(head.pipeline, name) for name in gives):
+        if metric in _OF_CLASS_SCORES and score_method(head.pipeline) not in gives:
             what = "probabilities" if metric == "neg_log_loss" else "class scores"
             raise UsageError(
                 f"metric {metric!r} needs {what}, which head {head.name!r} lacks; leave the head out, or"

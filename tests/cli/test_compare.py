@@ -117,7 +117,7 @@ def timeless(text):
 
 def test_late_fusion_and_components_are_options(command, photos):
     done = command(
-        "compare", photos, *FUSED, "--head", "centroid", "--cv", "2", "--jobs", "1", "--fusion", "late"
+        "compare", photos, *FUSED, "--head", "ridge", "--cv", "2", "--jobs", "1", "--fusion", "late"
     )
     assert done["best"]["fusion"] == "late"
     done = command("compare", photos, *FUSED, "--head", "centroid", "--cv", "2", "--jobs", "1", "--pca", "2")

@@ -6,6 +6,7 @@ import pytest
 from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.datasets import load_digits
 from sklearn.decomposition import PCA
+from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import StratifiedKFold, cross_val_score
 from sklearn.neighbors import KNeighborsClassifier
 from sklearn.pipeline import make_pipeline
@@ -66,6 +67,14 @@ class Spy(ClassifierMixin, BaseEstimator):
     def predict(self, X):
         SEEN.append(("predict", frozenset(X[:, 0])))
         return np.full(len(X), self.classes_[0])
+
+
+class ScoringSpy(Spy):
+    """Has the class scores that a stack needs too."""
+
+    def predict_proba(self, X):
+        SEEN.append(("predict", frozenset(X[:, 0])))
+        return np.tile(np.arange(len(self.classes_)) == 0, (len(X), 1)).astype(float)
 
 
 class Guess(ClassifierMixin, BaseEstimator):
@@ -202,7 +211,7 @@ def test_groups_are_on_one_side_of_every_fold_inner_ones_and_those_of_stacks_inc
     X, y = np.arange(120.0).reshape(2, 60).T, np.tile(["a", "b"], 30)
     group_of = {value: group for row, group in zip(X, groups, strict=True) for value in row}
     SEEN.clear()
-    spy = Head("spy", Spy(), {"C": [1, 2]}, "classification")
+    spy = Head("spy", ScoringSpy(), {"C": [1, 2]}, "classification")
     found = compare_heads(
         X, y, [spy], extractors={"a": [0], "a+b": [0, 1]}, widths=[1, 1], cv=3, groups=groups.astype(str),
         fusion=fusion,
@@ -265,7 +274,7 @@ def test_a_search_that_two_contenders_share_is_done_once_and_progress_counts_all
     X, y, widths = three_parts(60)
     told = []
     SEEN.clear()
-    spy = Head("spy", Spy(), {"C": [1, 2]}, "classification")
+    spy = Head("spy", ScoringSpy(), {"C": [1, 2]}, "classification")
     compare_heads(
         X, y, [spy], extractors={"a": [0], "b": [1], "a+b": [0, 1]}, widths=widths, cv=3, fusion="late",
         progress=lambda done, total: told.append((done, total)),
@@ -323,7 +332,8 @@ def test_regression_heads_are_ranked_by_r2():
         (["logreg"], {"metric": "acuracy"}, r"Did you mean accuracy\?"),
         (["ridge"], {"metric": "neg_log_loss"}, "needs probabilities, which head 'ridge' lacks"),
         (["logreg"], {"random_state": -1}, "random_state: expected a whole number from 0"),
-        (["logreg"], {"repeats": 0}, "repeats must be at least 1; got 0"),
+        (["logreg"], {"repeats": 0}, "repeats must be a whole number, at least 1; got 0"),
+        (["logreg"], {"repeats": "2"}, "repeats must be a whole number, at least 1; got '2'"),
         (
             ["logreg"],
             {"repeats": 2, "splits": ["train", "test"] * 30},
@@ -367,13 +377,15 @@ def test_a_metric_that_no_fold_can_give_is_refused_before_any_feature_is_needed(
     groups = np.empty(60, dtype=object)
     groups[order] = [f"{label}{at % 2}" for at, label in enumerate(y[order])]
     with pytest.raises(UsageError, match="has no value in any of the 6 folds"):
-        check_comparison(y, [load_head("centroid")], metric="roc_auc_ovr", n_parts=[1], groups=groups, cv=6)
+        check_comparison(
+            y, [load_head(LogisticRegression())], metric="roc_auc_ovr", n_parts=[1], groups=groups, cv=6
+        )
 
 
 def test_components_that_only_a_stack_has_too_few_rows_for_are_refused_before_any_fit():
     X, y, widths = three_parts(60)
     SEEN.clear()
-    spy = Head("spy", Spy(), {"C": [1, 2]}, "classification")
+    spy = Head("spy", ScoringSpy(), {"C": [1, 2]}, "classification")
     splits = ["train"] * 36 + ["val"] * 6 + ["test"] * 18
     options = {"widths": widths, "cv": 2, "splits": splits, "fusion": "late", "n_components": 22}
     with pytest.raises(UsageError, match=r"PCA cannot make 22 components of part 2.* has 21 rows"):

@@ -13,6 +13,7 @@ from featx.evaluation.grid_search import Choice
 from featx.evaluation.heads import Head, head_names, load_head
 
 WIDTHS = [8, 3, 5]
+STACKABLE = [name for name in head_names() if name != "centroid"]
 UNCHOSEN = [Choice({}, None, {}, [])] * len(WIDTHS)
 
 
@@ -109,7 +110,7 @@ def test_of_the_head_only_a_plain_scaler_that_is_not_searched_is_left_out(pipeli
         fused.pipeline.set_params(**candidate).fit(*data)
 
 
-@pytest.mark.parametrize("name", head_names())
+@pytest.mark.parametrize("name", STACKABLE)
 def test_the_grid_of_every_shipped_head_works_with_components_and_on_a_part_of_a_stack(name):
     head = load_head(name)
     fused = early(head, WIDTHS, n_components=2)
@@ -130,8 +131,8 @@ def test_components_of_other_rows_are_not_moved_by_a_row_that_is_only_tested(dat
     np.testing.assert_array_equal(parts.fit(X[:50], y[:50])[:-1].transform(X[:50]), before)
 
 
-@pytest.mark.parametrize("name", head_names())
-def test_every_shipped_head_can_be_stacked(data, name):
+@pytest.mark.parametrize("name", STACKABLE)
+def test_every_shipped_head_with_class_scores_can_be_stacked(data, name):
     X, y = data
     head = load_head(name)
     y = X[:, 0] * 2 + 1 if head.task == "regression" else y
@@ -225,6 +226,9 @@ def test_what_cannot_be_fused_is_refused_in_one_line():
     check_fusion(by_name, fusion="early", n_parts=2)
     with pytest.raises(UsageError, match="cannot weigh classes by name, as head 'logreg' does"):
         check_fusion(by_name, fusion="late", n_parts=2)
+    with pytest.raises(UsageError, match="weighs the class scores of its heads, which head 'centroid' lacks"):
+        check_fusion(load_head("centroid"), fusion="late", n_parts=2)
+    check_fusion(load_head("centroid"), fusion="early", n_parts=2)
     searched = Head("mine", LogisticRegression(), {"class_weight": [None, {"ant": 2}]}, "classification")
     with pytest.raises(UsageError, match="cannot weigh classes by name"):
         check_fusion(searched, fusion="late", n_parts=2)

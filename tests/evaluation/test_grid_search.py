@@ -6,7 +6,7 @@ import pytest
 from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.linear_model import LogisticRegression, Ridge
 from sklearn.model_selection import GridSearchCV, StratifiedKFold
-from sklearn.neighbors import KNeighborsClassifier
+from sklearn.neighbors import KNeighborsClassifier, NearestCentroid
 from sklearn.svm import SVC
 from threadpoolctl import threadpool_limits
 
@@ -157,16 +157,13 @@ def test_an_answer_has_a_score_for_every_class_that_agrees_with_its_prediction(
         assert answer.predict_seconds > 0
 
 
-@pytest.mark.filterwarnings("default::RuntimeWarning")  # the fit warns too, which its log says
-def test_scores_that_are_no_numbers_count_as_none():
-    """NearestCentroid divides by the spread of the classes, and one row has none."""
-    X, y = np.eye(4), np.array([0, 0, 1, 1])
-    fold = make_folds(y, task="classification", cv=2, groups=None, search=False, random_state=0)[0]
-    (answer,) = fit_and_predict(
-        X, y, [load_head("centroid")], [fold], [Choice({}, None, {}, [])], n_jobs=None
-    )
-    assert len(answer.predicted) == 2
-    assert answer.scores is None
+def test_a_nearest_centroid_has_no_scores_as_those_it_computes_are_of_another_rule():
+    X, y = noisy_classes()
+    fold = make_folds(y, task="classification", cv=3, groups=None, search=False, random_state=0)[0]
+    heads = [load_head("centroid"), load_head(NearestCentroid())]
+    chosen = [Choice({}, None, {}, [])] * 2
+    for answer in fit_and_predict(X, y, heads, [fold] * 2, chosen, n_jobs=None):
+        assert (len(answer.predicted), answer.scores, answer.are_probabilities) == (40, None, False)
 
 
 class WithoutNumbers(LogisticRegression):

@@ -162,6 +162,8 @@ def test_a_metric_is_named_as_scikit_learn_names_it():
         check_metric("accuracy", [load_head("svr")])
     with pytest.raises(UsageError, match="'neg_log_loss' needs probabilities, which head 'svm' lacks"):
         check_metric("neg_log_loss", heads)
+    with pytest.raises(UsageError, match="'roc_auc_ovr' needs class scores, which head 'centroid' lacks"):
+        check_metric("roc_auc_ovr", [load_head("centroid")])
 
 
 def test_a_metric_that_one_fold_gives_is_no_reason_to_refuse():
