@@ -169,6 +169,10 @@ def read_run(folder: str | os.PathLike[str]) -> dict[str, Any]:
         If there is none, featx did not write it, or a newer featx did.
     """
     path = Path(folder) / _RESULTS
+    if not Path(folder).is_dir():
+        given = Path(folder)
+        way = f"Name the folder: '{given.parent}'." if (given.parent / _RESULTS).is_file() else _NEXT
+        raise UsageError(f"'{given}' is no folder, so no run of featx. {way}")
     try:
         results = json.loads(path.read_bytes())
     except OSError as error:
@@ -178,8 +182,12 @@ def read_run(folder: str | os.PathLike[str]) -> dict[str, Any]:
             f"'{path}' is not JSON, so damaged or no run of featx: {error}. Make the run again, in the same folder."
         ) from error
     number = results.get("schema") if isinstance(results, dict) else None
-    if type(number) is not int or results.get("kind") not in _KINDS:
-        raise UsageError(f"'{path}' is no run of featx: it lacks a schema and a kind. {_NEXT}")
+    if type(number) is not int:
+        raise UsageError(f"'{path}' is no run of featx: it lacks a schema. {_NEXT}")
+    if number <= SCHEMA and (kind := results.get("kind")) not in _KINDS:
+        raise UsageError(
+            f"'{path}' is no run of featx: kind {kind!r}; expected {' or '.join(_KINDS)}. {_NEXT}"
+        )
     if number > SCHEMA:
         raise _NewerRun(
             f"'{path}' has schema {number}, of a newer featx; this one reads up to {SCHEMA}. Upgrade featx."

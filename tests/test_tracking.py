@@ -146,8 +146,9 @@ def test_a_run_that_cannot_be_written_leaves_the_old_one_as_it_was(tmp_path):
         (None, "cannot read the run '.*results.json': No such file or directory. Name a folder that"),
         ("{", "is not JSON, so damaged or no run of featx"),
         ("[" * 100_000, "is not JSON, so damaged or no run of featx"),
-        ("[]", "is no run of featx: it lacks a schema and a kind"),
-        ('{"schema": 1, "kind": "novel"}', "is no run of featx"),
+        ("[]", r"is no run of featx: it lacks a schema\. Name"),
+        ('{"schema": 1, "kind": "fit"}', "is no run of featx: kind 'fit'; expected compare or fewshot"),
+        ('{"schema": 2, "kind": "fit"}', "of a newer featx"),
         ('{"schema": true, "kind": "compare"}', "is no run of featx"),
         (
             '{"schema": 2, "kind": "compare"}',
@@ -160,6 +161,14 @@ def test_what_is_no_run_is_not_read_as_one(content, message, tmp_path):
         (tmp_path / "results.json").write_text(content)
     with pytest.raises(UsageError, match=message):
         read_run(tmp_path)
+
+
+def test_a_run_is_read_by_its_folder(tmp_path):
+    (tmp_path / "results.json").write_text('{"schema": 1, "kind": "compare"}')
+    with pytest.raises(UsageError, match=f"results.json' is no folder.* Name the folder: '{tmp_path}'"):
+        read_run(tmp_path / "results.json")
+    with pytest.raises(UsageError, match=r"'nothere' is no folder, so no run of featx\. Name a folder that"):
+        read_run("nothere")
 
 
 def test_a_folder_that_is_not_there_or_empty_can_take_a_run(tmp_path):

@@ -179,10 +179,10 @@ def _inner(
     smallest = int(counts.argmin())
     if counts[smallest] < 2:
         whose = f"class {_shown(labels[smallest])} has" if task == "classification" else "the data has"
-        what = "row" if groups is None else "group (exact copies count as one)"
+        what, more = ("row", "samples") if groups is None else ("group (exact copies count as one)", "groups")
         raise UsageError(
             f"{whose} 1 {what} in a training part, but the head's search needs 2 to choose its parameters;"
-            " add samples, drop the class, or take a head that needs no search (centroid)."
+            f" add {more}, drop the class, or take a head that needs no search (centroid)."
         )
     n_folds = min(cv, int(counts[smallest]))
     if task == "regression":
@@ -204,11 +204,14 @@ def _check_enough(y: NDArray[Any], *, task: Task, cv: int, groups: Rows | None) 
     if task == "regression" and cv > len(y):
         way = f"Lower cv to {len(y) // 2}, or add samples." if len(y) >= 4 else "Add samples."
         raise UsageError(f"{cv} folds need at least {cv} rows; got {len(y)}. {way}")
-    if groups is not None and cv > (n_groups := len(np.unique(groups))):
-        raise UsageError(
-            f"{cv} folds need at least {cv} groups (exact copies count as one); got {n_groups}. Lower cv to {n_groups}."
-        )
+    n_groups = len(y) if groups is None else len(np.unique(groups))
+    too_few = (
+        f"{cv} folds need at least {cv} groups (exact copies count as one); got {n_groups}."
+        f" {f'Lower cv to {n_groups}, or add' if n_groups > 1 else 'Add'} groups."
+    )
     if task == "regression":
+        if cv > n_groups:
+            raise UsageError(too_few)
         return
     labels, counts = np.unique(y, return_counts=True)
     numbers = ""
@@ -221,23 +224,27 @@ def _check_enough(y: NDArray[Any], *, task: Task, cv: int, groups: Rows | None) 
             f"class {label} has 1 row, which cannot be both fitted and tested; add samples or drop the class."
             + numbers
         )
+    # Before the number of folds, which no class of one group gets any further with.
+    _, members = _members(y, task, groups)
+    if members.min() < 2:
+        raise UsageError(
+            f"all rows of class {_shown(labels[members.argmin()])} belong to one group (exact copies count as"
+            " one), which cannot be both fitted and tested; add groups or drop the class."
+        )
     if count < cv:
         raise UsageError(
-            f"class {label} has {count} rows, fewer than the {cv} folds; lower cv to {count}, add samples or"
-            f" drop the class.{numbers}"
+            f"class {label} has {count} rows, fewer than the {cv} folds; lower cv to {min(count, n_groups)}, add"
+            f" samples or drop the class.{numbers}"
         )
-    labels, counts = _members(y, task, groups)
-    if counts.min() < 2:
-        raise UsageError(
-            f"all rows of class {_shown(labels[counts.argmin()])} belong to one group (exact copies count as"
-            " one), which cannot be both fitted and tested; add samples or drop the class."
-        )
+    if cv > n_groups:
+        raise UsageError(too_few)
 
 
 def _check_usable(y: NDArray[Any], pairs: list[tuple[Rows, Rows]], task: Task) -> None:
     for train, test in pairs:
         if not len(train) or not len(test):
-            raise UsageError("the groups are too unequal for so many folds: one would be empty. Lower cv.")
+            way = "Lower cv, or add groups" if len(pairs) > 2 else "Add groups"
+            raise UsageError(f"the groups are too unequal for so many folds: one would be empty. {way}.")
         if task == "regression" and len(test) < 2:
             raise UsageError("a fold of one row has no r2. Lower cv, or test on two rows or more.")
         if task == "classification" and len(np.unique(y[train])) < 2:

@@ -323,7 +323,8 @@ def _baseline_notes(baseline: Standing, folds: Sequence[Fold]) -> list[str]:
     if baseline.difference.mean < 0 and p_value is not None and p_value < LEVEL:
         return []
     what = "the most frequent class" if baseline.entry.head == "majority" else "the mean label"
-    return [f"the best is not told from always answering {what}, by {_rows_of(folds)}"]
+    more = "more samples" if len(folds) == 1 else "more samples or repeats"
+    return [f"the best is not told from always answering {what}, by {_rows_of(folds)}; {more} may tell"]
 
 
 def _group_notes(folds: Sequence[Fold], together: NDArray[np.int64] | None, n_pairs: int) -> list[str]:

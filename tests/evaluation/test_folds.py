@@ -142,9 +142,11 @@ def test_splits_that_cannot_be_used_say_why(splits, message):
         (
             "aaabbb",
             [0, 1, 0, 1, 0, 1],
-            r"3 folds need at least 3 groups \(exact copies count as one\); got 2\. Lower cv to 2\.",
+            r"3 folds need at least 3 groups \(exact copies count as one\); got 2\. Lower cv to 2, or add groups\.",
         ),
-        ("aaabbb", [0, 1, 2, 3, 3, 3], "all rows of class 'b' belong to one group"),
+        ("aaabbb", [0, 1, 2, 3, 3, 3], "all rows of class 'b' belong to one group .*; add groups or drop"),
+        ("aaabbb", [0, 0, 0, 3, 3, 3], "all rows of class 'a' belong to one group"),
+        ("aaabb", [0, 1, 0, 1, 0], "class 'b' has 2 rows, fewer than the 3 folds; lower cv to 2,"),
     ],
 )
 def test_data_that_is_too_small_for_the_folds_is_refused_with_a_way_out(y, groups, message):
@@ -179,6 +181,11 @@ def test_a_class_that_training_leaves_one_row_of_cannot_be_searched_but_can_be_f
 def test_a_regression_fold_of_one_row_has_no_r2():
     with pytest.raises(UsageError, match="a fold of one row has no r2"):
         folds_of([1.0, 2.0, 3.0, 4.0], task="regression", cv=4)
+
+
+def test_numbers_of_one_group_need_groups_not_fewer_folds():
+    with pytest.raises(UsageError, match=r"3 folds need at least 3 groups .*; got 1\. Add groups\.$"):
+        folds_of([1.0, 2.0, 3.0, 4.0], task="regression", groups=np.zeros(4, int))
 
 
 def test_a_row_whose_group_is_missing_stands_for_itself():

@@ -107,7 +107,8 @@ def test_the_difference_that_it_would_take_is_wider_for_more_pairs_and_no_more_t
 
 def test_a_best_that_is_no_better_than_the_baseline_is_said_to_be_so():
     assert ranked(entry("a", [0.5, 0.4, 0.6, 0.5, 0.4]), baseline=[0.4, 0.5, 0.5, 0.4, 0.5]).notes == [
-        "the best is not told from always answering the most frequent class, by these 5 folds"
+        "the best is not told from always answering the most frequent class, by these 5 folds; more"
+        " samples or repeats may tell"
     ]
 
 

@@ -101,6 +101,10 @@ def draw_episodes(
         if not isinstance(value, int | np.integer) or value < least:
             raise UsageError(f"{name}: expected a whole number from {least}, got {value!r}.")
     labels = np.asarray(y)
+    if len(found := np.unique(labels)) < 2:
+        raise UsageError(
+            f"few-shot evaluation needs two classes or more; every label is {found[0].item()!r}. Add samples of others."
+        )
     if labels.dtype.kind == "f" and (labels != np.floor(labels)).any():
         raise UsageError(
             f"few-shot evaluation needs classes as labels; got numbers such as"
@@ -151,10 +155,15 @@ def _possible_queries(counts: Rows, ways: int, shots: int, queries: int, *, grou
     enough = int((counts > shots).sum())
     if enough < ways:
         ones = " (rows of a group, and exact copies, count as one)" if grouped else ""
+        largest = np.sort(counts)[::-1]
         ways_out = [f"ways to {enough}"] if enough >= 2 else []
-        if ways <= len(counts) and (most := int(np.sort(counts)[-ways]) - 1) >= 1:
-            ways_out.append(f"shots to {most}")
-        way = f"Lower {' or '.join(ways_out)}, or add samples." if ways_out else "Add samples."
+        if ways <= len(counts) and largest[ways - 1] >= 2:
+            ways_out.append(f"shots to {largest[ways - 1] - 1}")
+        both = min(ways, int((counts >= 2).sum()))
+        if not ways_out and both >= 2:
+            ways_out.append(f"ways to {both} and shots to {min(shots, largest[both - 1] - 1)}")
+        more = "groups" if grouped else "samples"
+        way = f"Lower {' or '.join(ways_out)}, or add {more}." if ways_out else f"Add {more}."
         raise UsageError(
             f"{ways}-way {shots}-shot episodes need {ways} classes with {shots + 1} samples or more{ones}, {shots} to"
             f" learn from and one to ask about; got {enough} such of {len(counts)} classes. {way}"

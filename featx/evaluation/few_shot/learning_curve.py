@@ -86,7 +86,7 @@ def learning_curve(
     together : int64 array of shape (n_samples,) or None
         Group numbers, as `featx.evaluation.folds.inseparable_rows` gives: training rows in a group with a test
         row, such as exact copies of one, are never fitted on, not even for the last point. Of the others a
-        draw has one row of a group at most: copies are one label.
+        draw has one row of a group at most of each class: copies are one label.
     labels_per_class : iterable of int or None
         Sizes to fit on. Those that some class has too few rows, or groups, for and those that would take all rows
         are left out. None, for all training rows, is always the last point.
@@ -155,7 +155,9 @@ def draw_rows(
     n_draws: int = 20,
     random_state: int | None = 0,
 ) -> dict[int | None, list[Rows]]:
-    """Draw the training rows of a learning curve: so many of each class, without replacement, no two of a group.
+    """Draw the training rows of a learning curve: so many of each class, without replacement.
+
+    Of each class no two rows are of a group; a group that spans classes may be drawn once for each of them.
 
     A draw shuffles every class once and takes its first rows, so that it holds the same draw of every smaller
     size: the curve of a draw then tells what labels add, not which rows were lucky. It depends on nothing but

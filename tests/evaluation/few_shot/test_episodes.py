@@ -108,12 +108,26 @@ def test_every_class_is_asked_less_where_too_few_classes_have_the_rows():
             {"shots": 25},
             r"classes with 26 samples or more, .* got 0 such of 7 classes. Lower shots to 24, or add",
         ),
-        ({"together": np.zeros(175, int)}, r"\(rows of a group, and exact copies, count as one\)"),
+        (
+            {"ways": 8, "shots": 25},
+            r"got 0 such of 7 classes. Lower ways to 7 and shots to 24, or add samples\.",
+        ),
+        (
+            {"together": np.zeros(175, int)},
+            r"\(rows of a group, and exact copies, count as one\).* Add groups\.",
+        ),
     ],
 )
 def test_what_gives_no_episodes_is_refused_with_the_way_out(options, message):
     with pytest.raises(UsageError, match=message):
         draw_episodes(LABELS, **options)
+
+
+def test_one_class_is_too_few_whatever_the_numbers():
+    with pytest.raises(
+        UsageError, match=r"two classes or more; every label is 'a'\. Add samples of others\."
+    ):
+        draw_episodes(["a"] * 30)
 
 
 def test_groups_that_leave_no_episode_are_refused():
