@@ -105,7 +105,9 @@ def extract(
     ]
     if values["bottleneck"]:
         lines.append(
-            f"{values['images_per_second']:.0f} images/s; {values['bottleneck']} was the busiest stage "
+            f"{values['images_per_second']:.0f} images/s"
+            + "".join(f" by {runtime}" for runtime in values["runtimes"])
+            + f"; {values['bottleneck']} was the busiest stage "
             f"(busy {values['stages'][values['bottleneck']]['share']:.0%} of the time)"
             + (f"; {values['advice']} would help" if values["advice"] else "")
         )
@@ -123,6 +125,7 @@ def run_values(done: "Run") -> dict[str, Any]:
         "seconds": done.seconds,
         "bottleneck": done.bottleneck,
         "advice": _advice(done),
+        "runtimes": list(done.runtimes),
         "stages": {
             name: {"seconds": done.stages[name], "share": share} for name, share in done.shares.items()
         },

@@ -4,14 +4,14 @@ import os
 import time
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
-from contextlib import closing
+from contextlib import closing, suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 
 from featx.cache import FAILED, MISSING, Hints
-from featx.engine.forward import ForwardThreads
+from featx.engine.forward import Batch, ForwardThreads
 from featx.engine.identify import load, package_versions
 from featx.engine.plan import Keys, Task, missing_rows
 from featx.engine.progress import Progress
@@ -19,7 +19,7 @@ from featx.engine.runtime import build_runtime, choose_device, default_batch_siz
 from featx.engine.settings import Settings
 from featx.engine.stages import STAGES, Prepared, StageClock, Station, prepare_rows
 from featx.engine.writer import Writer
-from featx.errors import DecodeError, ExtractionError, SampleIOError
+from featx.errors import DecodeError, ExtractionError, FeatxError, SampleIOError
 from featx.extractors.spec import ExtractorSpec
 from featx.samples import SampleTable, pillow_warnings_ignored
 
@@ -50,6 +50,8 @@ class Work:
         Busy seconds by stage, summed over threads.
     lanes : int
         Threads of the forward pass.
+    runtimes : tuple of str
+        What ran backbones; empty where none was run.
     """
 
     computed: np.ndarray
@@ -58,6 +60,7 @@ class Work:
     seconds: float = 0.0
     stages: dict[str, float] = field(default_factory=lambda: dict.fromkeys(STAGES, 0.0))
     lanes: int = 1
+    runtimes: tuple[str, ...] = ()
 
 
 def fill(
@@ -88,11 +91,13 @@ def fill(
     Work
     """
     filling = _Filling(table, tasks, keys, hints, settings, progress)
+    started = time.monotonic()
     if not keys.known[filling.todo].any():
         # Perhaps every vector is there, under names that were never seen: then no extractor has to be built.
         filling.digest_until_missing()
     if len(filling.todo):
         filling.compute()
+        filling.work.seconds = time.monotonic() - started
     return filling.work
 
 
@@ -115,6 +120,16 @@ def digest(table: SampleTable, keys: Keys, hints: Hints, *, settings: Settings) 
     return work
 
 
+@dataclass(frozen=True)
+class _UnderWay:
+    """Whose vectors a batch will give: the station's number and spec, rows and their keys."""
+
+    station: int
+    spec: ExtractorSpec
+    rows: list[int]
+    keys: list[bytes]
+
+
 class _Filling:
     """One run's filling under way: which rows are left, and how it went so far."""
 
@@ -134,9 +149,7 @@ class _Filling:
         self._settings = settings
         self._progress = progress
         self._clock = StageClock()
-        self._under_way: deque[
-            tuple[int, ExtractorSpec, list[int], list[bytes], Callable[[], np.ndarray]]
-        ] = deque()
+        self._under_way: deque[tuple[_UnderWay, Batch]] = deque()
         self.work = Work(np.zeros(len(table), bool), stages=self._clock.seconds)
         self.todo = missing_rows(keys, tasks)
         self._total = len(self.todo)
@@ -163,66 +176,78 @@ class _Filling:
         """Build the extractors and run them over the rows that are left."""
         stations, batch_size, provenance = _stations(self._tasks, self._settings, n_samples=len(self.todo))
         batches: list[list[tuple[int, bytes, np.ndarray]]] = [[] for _ in stations]
-        self.work.lanes = max((station.runtime.lanes for station in stations if station.runtime), default=1)
-        started = time.monotonic()
         self._writer = Writer(
             stations,
             provenance=provenance,
             stall_seconds=self._settings.stall_seconds,
             clock=self._clock,
         )
+        runtimes = [station.runtime for station in stations if station.runtime is not None]
+        self.work.runtimes = tuple(dict.fromkeys(runtime.name for runtime in runtimes))
         self._forward = ForwardThreads(
-            self.work.lanes, stall_seconds=self._settings.stall_seconds, clock=self._clock
+            runtimes,
+            stall_seconds=self._settings.stall_seconds,
+            clock=self._clock,
         )
+        self.work.lanes = max(1, self._forward.n_threads)
         try:
-            with closing(self._forward), closing(self._prepared(stations, ahead=2 * batch_size)) as rows:
-                for prepared in rows:
-                    failed = prepared.problem is not None or bool(prepared.failed)
-                    if prepared.key is not None:
-                        for index, inputs in prepared.inputs.items():
-                            batches[index].append((prepared.row, prepared.key, inputs))
-                            if len(batches[index]) >= batch_size:
-                                self._begin_batch(index, stations[index], batches[index])
-                                batches[index] = []
-                        for index, reason in prepared.failed.items():
-                            self._writer.write_failure(index, prepared.key, reason)
-                    self.work.computed[prepared.row] = bool(prepared.inputs)
-                    if not prepared.inputs and not failed:
-                        failed = FAILED in self._found(prepared)
-                    self._settle(prepared.row, failed=failed)
+            try:
+                with closing(self._prepared(stations, ahead=2 * batch_size)) as rows:
+                    for prepared in rows:
+                        failed = prepared.problem is not None or bool(prepared.failed)
+                        if prepared.key is not None:
+                            for index, inputs in prepared.inputs.items():
+                                batches[index].append((prepared.row, prepared.key, inputs))
+                                if len(batches[index]) >= batch_size:
+                                    self._begin_batch(index, stations[index], batches[index])
+                                    batches[index] = []
+                            for index, reason in prepared.failed.items():
+                                self._writer.write_failure(index, prepared.key, reason)
+                        self.work.computed[prepared.row] = bool(prepared.inputs)
+                        if not prepared.inputs and not failed:
+                            failed = FAILED in self._found(prepared)
+                        self._settle(prepared.row, failed=failed)
                 for index, station in enumerate(stations):
                     if batches[index]:
                         self._begin_batch(index, station, batches[index])
                 while self._under_way:
-                    self._finish_batch(*self._under_way.popleft())
+                    self._finish_first()
+            finally:
+                self._forward.close()
+                self._keep_computed()
         finally:
-            # Also when the run is interrupted: what was computed is published, not dropped.
+            # Also when the run is interrupted or fails: what was computed is published, not dropped.
             self._writer.close()
-        self.work.seconds = time.monotonic() - started
 
     def _begin_batch(self, index: int, station: Station, batch: list[tuple[int, bytes, np.ndarray]]) -> None:
         inputs = np.stack([inputs for _, _, inputs in batch])
         rows, keys = [row for row, _, _ in batch], [key for _, key, _ in batch]
+        spec = station.extractor.spec
         if station.runtime is None:
-            self._finish_batch(index, station.extractor.spec, rows, keys, lambda: inputs)
+            self._write(_UnderWay(index, spec, rows, keys), inputs)
             return
-        spec, first = station.extractor.spec, self._table.id_at(rows[0])
-        name = f"{spec.text} on a batch of {len(batch)} samples, '{first}' the first of them,"
-        features = self._forward.begin(station.runtime, inputs, batch_name=name)
-        self._under_way.append((index, spec, rows, keys, features))
+        name = f"{spec.text} on a batch of {len(rows)} samples, '{self._table.id_at(rows[0])}' the first of them,"
+        begun = self._forward.begin(station.runtime, inputs, batch_name=name)
+        self._under_way.append((_UnderWay(index, spec, rows, keys), begun))
         # One more than there are lanes, so that none waits for this thread.
         while len(self._under_way) > self.work.lanes + 1:
-            self._finish_batch(*self._under_way.popleft())
+            self._finish_first()
 
-    def _finish_batch(
-        self,
-        index: int,
-        spec: ExtractorSpec,
-        rows: list[int],
-        keys: list[bytes],
-        computed: Callable[[], np.ndarray],
-    ) -> None:
-        features = computed()
+    def _finish_first(self) -> None:
+        under_way, batch = self._under_way[0]
+        features = self._forward.wait(batch)
+        self._under_way.popleft()
+        self._write(under_way, features)
+
+    def _keep_computed(self) -> None:
+        """Write the batches that were computed when the run was interrupted, or another one failed."""
+        for under_way, batch in self._under_way:
+            if batch.features is not None:
+                with suppress(FeatxError):  # why the run ends is being raised already
+                    self._write(under_way, batch.features)
+
+    def _write(self, under_way: "_UnderWay", features: np.ndarray) -> None:
+        spec, rows = under_way.spec, under_way.rows
         finite = np.isfinite(features).all(axis=1)
         if not finite.all():
             row = rows[int(np.argmin(finite))]
@@ -231,7 +256,7 @@ class _Filling:
                 f"{spec.text}: {int((~finite).sum())} of {len(rows)} vectors of a batch hold values that are not "
                 f"finite in {spec.precision}, that of '{self._table.id_at(row)}' among them. {way_out}."
             )
-        self._writer.write(index, keys, features)
+        self._writer.write(under_way.station, under_way.keys, features)
         self.work.extracted[spec.fingerprint] = self.work.extracted.get(spec.fingerprint, 0) + len(rows)
 
     def _prepared(self, stations: Sequence[Station], *, ahead: int) -> Generator[Prepared, None, None]:

@@ -4,7 +4,7 @@ import logging
 import queue
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Iterable
 
 import numpy as np
 
@@ -12,115 +12,162 @@ from featx.engine.runtime import Runtime
 from featx.engine.stages import POLL_SECONDS, StageClock
 from featx.errors import ExtractionError
 
-__all__ = ["ForwardThreads"]
+__all__ = ["Batch", "ForwardThreads"]
 
 _PATIENCE_SECONDS = 2.0
 
 _log = logging.getLogger(__name__)
 
 
+class Batch:
+    """A batch on its way through a lane.
+
+    Attributes
+    ----------
+    name : str
+        What it is, for the message of one that stalls.
+    features : ndarray of shape (n, n_features) or None
+        None until they are computed.
+    """
+
+    def __init__(self, runtime: Runtime, inputs: np.ndarray, name: str) -> None:
+        self.name = name
+        self.features: np.ndarray | None = None
+        self._work: tuple[Runtime, np.ndarray] | None = (runtime, inputs)
+        self._error: BaseException | None = None
+        self._began: float | None = None
+        self._done = threading.Event()
+
+    def seconds(self) -> float:
+        """Return for how long it has been under way in its lane."""
+        return 0.0 if self._began is None or self._done.is_set() else time.monotonic() - self._began
+
+    def run(self) -> None:
+        """Compute the features, on the calling thread; what the runtime raises is kept for `wait`."""
+        assert self._work is not None
+        runtime, inputs = self._work
+        self._began = time.monotonic()
+        try:
+            self.features = runtime(inputs)
+        except BaseException as error:  # raised to the caller by wait
+            self._error = error
+        self._end()
+
+    def drop(self) -> None:
+        """End it without features; whoever waits for it is told."""
+        self._error = ExtractionError(f"{self.name} was dropped, as the run has ended. Run it again.")
+        self._end()
+
+    def wait(self, seconds: float) -> bool:
+        """Wait for its end, at most so long; return whether it has come, or raise what the runtime raised."""
+        if not self._done.wait(seconds):
+            return False
+        if self._error is not None:
+            raise self._error
+        return True
+
+    def _end(self) -> None:
+        self._work = None  # the inputs are many, and no longer needed
+        self._done.set()
+
+
 class ForwardThreads:
-    """Runs batches in the order they are begun, on as many threads as the runtimes have lanes.
+    """Runs batches in the order they are begun, each kind of runtime on as many threads as it has lanes.
 
     Each thread that calls torch gets worker threads of its own, so one lane is always the same thread.
 
     Parameters
     ----------
-    lanes : int
-        Of the runtime that has most.
+    runtimes : iterable of Runtime
+        Those that batches will be begun with.
     stall_seconds : float
         How long one batch may take.
     clock : StageClock
         Where busy time is counted.
+
+    Attributes
+    ----------
+    n_threads : int
     """
 
-    def __init__(self, lanes: int, *, stall_seconds: float, clock: StageClock) -> None:
+    def __init__(self, runtimes: Iterable[Runtime], *, stall_seconds: float, clock: StageClock) -> None:
         self._stall_seconds = stall_seconds
         self._clock = clock
-        self._batches: queue.SimpleQueue[_Batch | None] = queue.SimpleQueue()
-        self._begun: list[_Batch | None] = [None] * lanes
-        self._threads = [
-            threading.Thread(target=self._run, args=(lane,), daemon=True) for lane in range(lanes)
+        lanes = {runtime.name: runtime.lanes for runtime in runtimes}
+        self._queues: dict[str, queue.SimpleQueue[Batch | None]] = {
+            name: queue.SimpleQueue() for name in lanes
+        }
+        self._lanes = [
+            _Lane(self._queues[name], clock) for name, number in lanes.items() for _ in range(number)
         ]
-        for thread in self._threads:
-            thread.start()
+        self.n_threads = len(self._lanes)
 
-    def begin(self, runtime: Runtime, inputs: np.ndarray, *, batch_name: str) -> Callable[[], np.ndarray]:
-        """Put one batch in the queue; what is returned waits for its features.
+    def begin(self, runtime: Runtime, inputs: np.ndarray, *, batch_name: str) -> Batch:
+        """Put one batch of uint8 inputs, of shape (n, 3, crop, crop), in the queue of its runtime."""
+        batch = Batch(runtime, inputs, batch_name)
+        self._queues[runtime.name].put(batch)
+        return batch
 
-        Parameters
-        ----------
-        runtime : Runtime
-        inputs : ndarray of shape (n, 3, crop, crop), uint8
-        batch_name : str
-            What the batch is, for the message of one that stalls.
+    def wait(self, batch: Batch) -> np.ndarray:
+        """Return the features of a batch, of shape (n, n_features), once they are computed.
 
-        Returns
-        -------
-        callable
-            Gives the features, an ndarray of shape (n, n_features), or raises an ExtractionError if a batch takes
-            longer than `stall_seconds`, or whatever the runtime raises.
+        Raises
+        ------
+        ExtractionError
+            If a batch takes longer than `stall_seconds`; or whatever the runtime raises.
         """
-        batch = _Batch(runtime, inputs, batch_name)
-        self._batches.put(batch)
-        return lambda: self._wait(batch)
-
-    def close(self) -> None:
-        """End the threads after the batches that they are at, unless these hang; what is in the queue is dropped."""
-        while True:
-            try:
-                self._batches.get_nowait()
-            except queue.Empty:
-                break
-        for _ in self._threads:
-            self._batches.put(None)
-        # A thread in the middle of a library's code may take the process with it when that exits.
-        patient_until = time.monotonic() + _PATIENCE_SECONDS
-        told = False
-        while any(thread.is_alive() for thread in self._threads) and self._stalled() is None:
-            if not told and time.monotonic() > patient_until:
-                told = True
-                _log.warning("waiting for the batch under way; interrupt again to drop it")
-            for thread in self._threads:
-                thread.join(POLL_SECONDS / len(self._threads))
-
-    def _wait(self, batch: "_Batch") -> np.ndarray:
-        while not batch.done.wait(POLL_SECONDS):
-            stalled = self._stalled()
-            if stalled is not None:
+        while not batch.wait(POLL_SECONDS):
+            stalled = [
+                lane.batch.name for lane in self._lanes if lane.batch is not None and self._stalls(lane)
+            ]
+            if stalled:
                 raise ExtractionError(
-                    f"the forward pass of {stalled.name} has taken more than {self._stall_seconds:g} s. Use a "
+                    f"the forward pass of {stalled[0]} has taken more than {self._stall_seconds:g} s. Use a "
                     "smaller --batch-size, or raise --stall-seconds; what was computed is kept."
                 )
-        if isinstance(batch.result, BaseException):
-            raise batch.result
-        return batch.result
+        assert batch.features is not None
+        return batch.features
 
-    def _stalled(self) -> "_Batch | None":
-        now = time.monotonic()
-        under_way = [batch for batch in self._begun if batch is not None]
-        return next((batch for batch in under_way if now - batch.began > self._stall_seconds), None)
-
-    def _run(self, lane: int) -> None:
-        while (batch := self._batches.get()) is not None:
-            batch.began = time.monotonic()
-            self._begun[lane] = batch
+    def close(self) -> None:
+        """End the threads after the batches that they are at, but for those that hang; the rest is dropped."""
+        for batches in self._queues.values():
             try:
-                batch.result = batch.runtime(batch.inputs)
-            except BaseException as error:  # raised to the caller by _wait
-                batch.result = error
-            self._begun[lane] = None
-            self._clock.add("forward", time.monotonic() - batch.began)
-            batch.done.set()
+                while (batch := batches.get_nowait()) is not None:
+                    batch.drop()
+            except queue.Empty:
+                pass
+        for lane in self._lanes:
+            lane.batches.put(None)
+        # A thread in the middle of a library's code may take the process with it when that exits.
+        impatient_at: float | None = time.monotonic() + _PATIENCE_SECONDS
+        while waiting := [lane for lane in self._lanes if lane.thread.is_alive() and not self._stalls(lane)]:
+            if impatient_at is not None and time.monotonic() > impatient_at:
+                impatient_at = None
+                _log.warning("waiting for the batch under way; interrupt again to drop it")
+            waiting[0].ended.wait(POLL_SECONDS)
+
+    def _stalls(self, lane: "_Lane") -> bool:
+        batch = lane.batch
+        return batch is not None and batch.seconds() > self._stall_seconds
 
 
-class _Batch:
-    """A batch on its way through a lane."""
+class _Lane:
+    """One thread that runs the batches of a queue, and the batch that it is at."""
 
-    def __init__(self, runtime: Runtime, inputs: np.ndarray, name: str) -> None:
-        self.runtime = runtime
-        self.inputs = inputs
-        self.name = name
-        self.began = 0.0
-        self.result: np.ndarray | BaseException = np.empty(0)
-        self.done = threading.Event()
+    def __init__(self, batches: "queue.SimpleQueue[Batch | None]", clock: StageClock) -> None:
+        self.batches = batches
+        self.batch: Batch | None = None
+        self.ended = threading.Event()
+        self._clock = clock
+        self.thread = threading.Thread(target=self._run, daemon=True)
+        self.thread.start()
+
+    def _run(self) -> None:
+        while (batch := self.batches.get()) is not None:
+            self.batch = batch
+            began = time.monotonic()
+            batch.run()
+            self._clock.add("forward", time.monotonic() - began)
+            self.batch = None
+            del batch  # with what it computed
+        self.ended.set()

@@ -1,14 +1,17 @@
 """OpenVINO as a runtime: on a CPU it forwards several times as many images as torch does eagerly."""
 
+import logging
 import os
 import queue
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from featx.engine.runtime import padded_batch, to_stored
-from featx.errors import UsageError
+from featx.engine.runtime import first_line, padded_batch, to_stored
+from featx.errors import ExtractionError, MissingDependencyError, UsageError
 
 if TYPE_CHECKING:
     from featx.extractors.backbone import Backbone
@@ -16,54 +19,79 @@ if TYPE_CHECKING:
 __all__ = ["OpenVinoRuntime"]
 
 _HINTS = {"float32": "f32", "bfloat16": "bf16"}
+_MOST_IMAGES = 16
+"""In one request: more are not faster on a core, and every lane needs the memory for its own."""
+
+
+@contextmanager
+def _left_alone() -> Iterator[None]:
+    """Keep both packages' warnings of their own insides from the user, and put the root logger's level back.
+
+    `openvino.convert_model` sets it to errors only, for the whole process.
+    """
+    root = logging.getLogger()
+    level = root.level
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        root.setLevel(level)
 
 
 class OpenVinoRuntime:
     """A backbone converted for OpenVINO's CPU plugin; see `featx.engine.runtime.Runtime`.
 
-    Each core has a lane of its own: a network on one thread loses nothing to waiting for the other half of a layer.
+    Each lane is a thread of the plugin's own: a network on one core loses nothing to waiting for the rest of a layer.
 
     Parameters
     ----------
     backbone : Backbone
         In float32; the plugin rounds to the spec's precision itself.
     batch_size : int
-        The number of images converted for; smaller batches are padded.
+        The most images of a batch. Requests are of this size or 16; the last one of a batch is padded.
 
     Raises
     ------
     UsageError
         If the network has operations that it cannot take.
+    MissingDependencyError
+        If OpenVINO cannot be imported.
     """
 
     name = "openvino"
 
     def __init__(self, backbone: "Backbone", *, batch_size: int) -> None:
-        import openvino
         import torch
 
-        self.spec = backbone.spec
-        self.lanes = os.cpu_count() or 1
-        self._batch_size = batch_size
-        crop = backbone.preprocessing.crop
-        example = torch.zeros((batch_size, 3, crop, crop), dtype=torch.uint8)
         try:
-            with warnings.catch_warnings(), torch.no_grad():
-                warnings.simplefilter("ignore")  # of both packages, about their own insides
+            import openvino
+        except ImportError as error:
+            raise MissingDependencyError(
+                f"runtime: openvino cannot be imported ({first_line(error)}). "
+                "Try: pip install --force-reinstall openvino"
+            ) from error
+        self.spec = backbone.spec
+        self._request_size = min(batch_size, _MOST_IMAGES)
+        crop = backbone.preprocessing.crop
+        example = torch.zeros((self._request_size, 3, crop, crop), dtype=torch.uint8)
+        n_cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+        try:
+            with _left_alone(), torch.no_grad():
                 model = openvino.convert_model(torch.export.export(backbone, (example,)))
             compiled = openvino.Core().compile_model(
                 model,
                 "CPU",
                 {
                     "INFERENCE_PRECISION_HINT": _HINTS[backbone.spec.precision],
-                    "NUM_STREAMS": str(self.lanes),
-                    "INFERENCE_NUM_THREADS": str(self.lanes),
+                    "NUM_STREAMS": str(n_cores),
+                    "INFERENCE_NUM_THREADS": str(n_cores),
                 },
             )
+            self.lanes = int(compiled.get_property("OPTIMAL_NUMBER_OF_INFER_REQUESTS"))
         except Exception as error:  # both packages leak their own kinds
-            reason = next(iter(str(error).strip().splitlines()), type(error).__name__)
             raise UsageError(
-                f"{self.spec.text}: OpenVINO cannot take this network ({reason:.200}). Use --runtime torch."
+                f"{self.spec.text}: OpenVINO cannot take this network ({first_line(error)}). Use --runtime torch."
             ) from error
         self._requests: queue.SimpleQueue[Any] = queue.SimpleQueue()
         for _ in range(self.lanes):
@@ -71,9 +99,20 @@ class OpenVinoRuntime:
 
     def __call__(self, pixels: np.ndarray) -> np.ndarray:
         """Run one batch; see `Runtime`."""
+        size = self._request_size
+        parts = [self._infer(pixels[start : start + size]) for start in range(0, len(pixels), size)]
+        return to_stored(np.concatenate(parts), self.spec.dtype)
+
+    def _infer(self, pixels: np.ndarray) -> np.ndarray:
         request = self._requests.get()
         try:
-            request.infer([padded_batch(pixels, self._batch_size)], share_inputs=True)
-            return to_stored(request.get_output_tensor(0).data[: len(pixels)], self.spec.dtype)
+            request.infer([padded_batch(pixels, self._request_size)], share_inputs=True)
+            # A copy, for the request's own memory is written to again.
+            return np.array(request.get_output_tensor(0).data[: len(pixels)])
+        except RuntimeError as error:
+            raise ExtractionError(
+                f"{self.spec.text}: OpenVINO could not run {len(pixels)} images at once ({first_line(error)}). Use "
+                "--runtime torch, or a smaller --batch-size."
+            ) from error
         finally:
             self._requests.put(request)

@@ -62,6 +62,8 @@ class Run:
         Busy seconds of ``read``, ``digest``, ``decode``, ``forward`` and ``write``, summed over threads.
     threads : dict of str to int
         How many threads each stage had; reading, digesting and decoding share theirs.
+    runtimes : tuple of str
+        What ran backbones: ``torch``, ``compile``, ``openvino``; empty where none was run.
     """
 
     table: SampleTable
@@ -73,6 +75,7 @@ class Run:
     computed: np.ndarray
     stages: dict[str, float]
     threads: dict[str, int]
+    runtimes: tuple[str, ...]
 
     @property
     def extracted(self) -> int:

@@ -154,6 +154,7 @@ def _summarise(
         computed=work.computed,
         stages=work.stages,
         threads={"read": workers, "digest": workers, "decode": workers, "forward": work.lanes, "write": 1},
+        runtimes=work.runtimes,
     )
 
 

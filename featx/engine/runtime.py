@@ -30,6 +30,7 @@ __all__ = [
     "choose_precision",
     "choose_runtime",
     "default_batch_size",
+    "first_line",
     "machine_facts",
     "padded_batch",
     "supports",
@@ -105,31 +106,37 @@ class TorchRuntime:
         self.lanes = 2 if self.device.type == "cuda" else 1
         self._padded_to = compiled_for or 0
         self._most: int | None = None
+        self._alone = threading.Lock()
         self._streams = threading.local()
         self._forward: Any = backbone.cast().to(self.device).to(memory_format=torch.channels_last)
+        if self.device.type == "cuda":
+            torch.cuda.synchronize(
+                self.device
+            )  # the lanes' streams do not wait for the one that copied the weights
         if compiled_for is not None:
-            options: Any = {"freezing": True} if self.device.type == "cpu" else None
-            self._forward = torch.compile(self._forward, dynamic=False, options=options)
+            self._compile(backbone.preprocessing.crop)
 
     def __call__(self, pixels: np.ndarray) -> np.ndarray:
         """Run one batch; see `Runtime`."""
-        most = before = self._most or len(pixels)
-        while True:
-            try:
-                parts = [self._run(pixels[start : start + most]) for start in range(0, len(pixels), most)]
-                break
-            except (RuntimeError, MemoryError) as error:
-                if not _is_out_of_memory(error):
-                    raise
-                if most == 1:
-                    raise ExtractionError(
-                        f"{self.spec.text}: {self.device} has too little memory for a single image. Close other "
-                        "programs that use it, or use another --device."
-                    ) from error
-            # Out of the handler, whose error keeps the tensors of its frames alive.
+        before = self._most or max(len(pixels), self._padded_to)
+        features = self._try(pixels, before)
+        if features is None:
+            with self._alone:  # another lane's batch may be what the memory went to
+                features = self._in_parts(pixels, before)
+        return to_stored(features, self.spec.dtype)
+
+    def _in_parts(self, pixels: np.ndarray, before: int) -> np.ndarray:
+        """Run one batch in parts so small that the device has memory for them, and remember how small."""
+        most = min(before, self._most or before)
+        while (features := self._try(pixels, most)) is None:
+            if most == 1:
+                raise ExtractionError(
+                    f"{self.spec.text}: {self.device} has too little memory for a single image. Close other "
+                    "programs that use it, or use another --device."
+                )
             most //= 2
+        if most < before and most != self._most:
             self._most = most
-        if most < before:
             _log.warning(
                 "%s: %s has too little memory for %d images at once; from here on it is given %d",
                 self.spec.text,
@@ -137,12 +144,39 @@ class TorchRuntime:
                 before,
                 most,
             )
-        return to_stored(np.concatenate(parts), self.spec.dtype)
+        return features
 
-    def _run(self, pixels: np.ndarray) -> np.ndarray:
+    def _try(self, pixels: np.ndarray, most: int) -> np.ndarray | None:
+        """Run a batch in parts of at most so many images; None where the memory does not suffice."""
+        try:
+            return np.concatenate(
+                [self._run(pixels[start : start + most], most) for start in range(0, len(pixels), most)]
+            )
+        except (RuntimeError, MemoryError) as error:
+            if not _is_out_of_memory(error):
+                raise
+        return None  # outside the handler, whose error keeps the tensors of its frames alive
+
+    def _compile(self, crop: int) -> None:
         import torch
 
-        padded = padded_batch(pixels, min(self._padded_to, self._most or self._padded_to))
+        options: Any = {"freezing": True} if self.device.type == "cpu" else None
+        self._forward = torch.compile(self._forward, dynamic=False, options=options)
+        _log.warning("%s: torch compiles it, which may take a minute", self.spec.text)
+        try:
+            self._run(np.zeros((1, 3, crop, crop), np.uint8), self._padded_to)
+        except Exception as error:  # torch's compilers leak their own kinds, and those of what they call
+            if _is_out_of_memory(error):
+                return  # smaller batches are compiled for later
+            raise UsageError(
+                f"{self.spec.text}: torch.compile cannot compile this network here ({first_line(error)}). "
+                "Use --runtime torch."
+            ) from error
+
+    def _run(self, pixels: np.ndarray, most: int) -> np.ndarray:
+        import torch
+
+        padded = padded_batch(pixels, min(self._padded_to, most))
         with torch.inference_mode(), torch.autocast(self.device.type, enabled=False), _plain_float32():
             if self.device.type != "cuda":
                 batch = torch.from_numpy(padded).to(self.device)
@@ -187,8 +221,16 @@ def padded_batch(pixels: np.ndarray, length: int) -> np.ndarray:
 def _is_out_of_memory(error: Exception) -> bool:
     import torch
 
-    # On a CPU torch has no error of its own for that.
-    return isinstance(error, torch.OutOfMemoryError | MemoryError) or "DefaultCPUAllocator" in str(error)
+    if isinstance(error, torch.OutOfMemoryError | MemoryError):
+        return True
+    # A CPU has no error of its own for that, nor have pinned memory and the libraries that torch calls on CUDA.
+    said = str(error)
+    return any(sign in said for sign in ("DefaultCPUAllocator", "CUDA error: out of memory", "ALLOC_FAILED"))
+
+
+def first_line(error: Exception) -> str:
+    """Return what another package's error says in its first line, or its kind."""
+    return next(iter(str(error).strip().splitlines()), type(error).__name__)[:200]
 
 
 def build_runtime(
@@ -220,10 +262,10 @@ def build_runtime(
 
         try:
             return OpenVinoRuntime(backbone, batch_size=batch_size)
-        except UsageError as error:
+        except (UsageError, MissingDependencyError) as error:
             if runtime != "auto":
                 raise
-            _log.info("%s It runs in torch instead.", error)
+            _log.warning("%s It is run by torch instead.", error)
     return TorchRuntime(backbone, device=device, compiled_for=batch_size if chosen == "compile" else None)
 
 

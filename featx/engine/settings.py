@@ -20,7 +20,7 @@ class Settings:
     ----------
     device : str
         ``auto``, ``cpu``, ``mps``, ``cuda`` or ``cuda:N``.
-    runtime : {"auto", "torch"}
+    runtime : {"auto", "torch", "compile", "openvino"}
     precision : {"auto", "float32", "float16", "bfloat16"}
     batch_size : int or None
         Images in one forward pass; None for 32, and 128 on CUDA.

@@ -25,6 +25,14 @@ def test_extract_says_what_it_did_for_all_and_for_each_extractor(command, photos
     assert second["bottleneck"] is None
 
 
+def test_what_ran_the_backbones_is_told(command, text, photos):
+    backbone = ["-x", "squeezenet1_1:weights=none:size=64", "--device", "cpu", "--precision", "float32"]
+    assert command("extract", photos, "-x", "pixels")["runtimes"] == []
+    assert command("extract", photos, *backbone, "--runtime", "openvino")["runtimes"] == ["openvino"]
+    shown = text("extract", photos, *backbone, "--cache", "other").out
+    assert re.search(r"\n\d+ images/s by torch; ", shown)
+
+
 def test_extractors_that_share_a_part_compute_it_once(command, photos):
     done = command("extract", photos, "-x", "pixels", "-x", "pixels+color_histogram")
     assert [part["extractor"] for part in done["extractors"]] == ["pixels", "color_histogram"]

@@ -16,12 +16,24 @@ def doubled(inputs):
     return inputs * 2.0
 
 
-def begun(lanes=1, stall_seconds=60.0):
-    return ForwardThreads(lanes, stall_seconds=stall_seconds, clock=StageClock())
+class Lanes:
+    """A runtime of the test's own."""
+
+    def __init__(self, run, *, name="torch", lanes=1):
+        self.run, self.name, self.lanes = run, name, lanes
+
+    def __call__(self, pixels):
+        return self.run(pixels)
 
 
-def wait(threads, runtime, inputs):
-    return threads.begin(runtime, inputs, batch_name="b")()
+def begun(*runtimes, stall_seconds=60.0, clock=None):
+    return ForwardThreads(
+        runtimes or [Lanes(doubled)], stall_seconds=stall_seconds, clock=clock or StageClock()
+    )
+
+
+def wait(threads, run, inputs):
+    return threads.wait(threads.begin(Lanes(run), inputs, batch_name="b"))
 
 
 @pytest.fixture
@@ -33,44 +45,81 @@ def forward():
 
 @pytest.mark.parametrize("lanes", [1, 2])
 def test_batches_run_side_by_side_in_their_lanes_and_each_gives_its_own(lanes):
-    together = threading.Barrier(lanes, timeout=30)
+    together = threading.Barrier(lanes, timeout=60)
     seen = set()
 
-    def runtime(inputs):
+    def run(inputs):
         together.wait()
         seen.add(threading.current_thread())
         return inputs * 2.0
 
-    threads = begun(lanes)
-    results = [threads.begin(runtime, np.full(3, number), batch_name="b") for number in range(6)]
-    for number, result in reversed(list(enumerate(results))):
-        np.testing.assert_array_equal(result(), np.full(3, 2 * number))
+    runtime = Lanes(run, lanes=lanes)
+    threads = begun(runtime)
+    batches = [threads.begin(runtime, np.full(3, number), batch_name="b") for number in range(6)]
+    for number, batch in reversed(list(enumerate(batches))):
+        np.testing.assert_array_equal(threads.wait(batch), np.full(3, 2 * number))
     threads.close()
-    assert len(seen) == lanes
+    assert len(seen) == threads.n_threads == lanes
     assert threading.current_thread() not in seen
 
 
-def test_what_waits_when_the_threads_are_closed_is_not_begun():
-    go_on, ran = threading.Event(), []
+def test_no_runtime_has_more_batches_at_once_than_lanes_beside_one_that_has_more():
+    at_once, most, lock = [0], [0], threading.Lock()
+    together = threading.Barrier(2, timeout=60)
 
-    def runtime(inputs):
+    def alone(inputs):
+        with lock:
+            at_once[0] += 1
+            most[0] = max(most[0], at_once[0])
+        time.sleep(0.02)
+        with lock:
+            at_once[0] -= 1
+        return inputs
+
+    def paired(inputs):
+        together.wait()
+        return inputs
+
+    first, second = Lanes(alone), Lanes(alone)  # two networks that one runtime runs
+    wide = Lanes(paired, name="openvino", lanes=2)
+    threads = begun(first, second, wide)
+    batches = [
+        threads.begin(runtime, np.ones(1), batch_name="b")
+        for _ in range(4)
+        for runtime in (first, second, wide)
+    ]
+    for batch in batches:
+        threads.wait(batch)
+    threads.close()
+    assert most == [1]
+
+
+def test_what_waits_when_the_threads_are_closed_is_not_begun_and_whoever_waits_is_told():
+    go_on, under_way, ran = threading.Event(), threading.Event(), []
+
+    def run(inputs):
         ran.append(inputs[0])
+        under_way.set()
         go_on.wait(60)
         return inputs
 
-    threads = begun()
-    for number in range(3):
-        threads.begin(runtime, np.full(1, number), batch_name="b")
-    while not ran:
-        time.sleep(0.01)
-    threading.Timer(0.3, go_on.set).start()
-    threads.close()
+    runtime = Lanes(run)
+    threads = begun(runtime)
+    first, second = (threads.begin(runtime, np.full(1, number), batch_name="b") for number in range(2))
+    under_way.wait()
+    closing = threading.Thread(target=threads.close)
+    closing.start()
+    with pytest.raises(ExtractionError, match="b was dropped, as the run has ended"):
+        threads.wait(second)
+    go_on.set()
+    closing.join()
     assert ran == [0]
+    assert first.features.tolist() == [0]  # what was computed meanwhile is there
 
 
 def test_busy_time_is_counted():
     clock = StageClock()
-    threads = ForwardThreads(1, stall_seconds=60.0, clock=clock)
+    threads = begun(clock=clock)
     wait(threads, lambda inputs: time.sleep(0.2) or inputs, np.ones(1))
     threads.close()
     assert clock.seconds["forward"] >= 0.2
@@ -101,32 +150,35 @@ def test_a_batch_that_hangs_is_an_error_and_closing_does_not_wait_for_it():
 
 
 def test_closing_waits_for_the_batch_under_way():
-    done = []
+    under_way, done = threading.Event(), []
 
     def slow(inputs):
+        under_way.set()
         time.sleep(0.5)
         done.append(True)
         return inputs
 
     threads = begun()
-    caller = threading.Thread(target=wait, args=(threads, slow, np.ones(1)))
-    caller.start()
-    time.sleep(0.1)
+    batch = threads.begin(Lanes(slow), np.ones(1), batch_name="b")
+    under_way.wait()
     threads.close()
     assert done
-    caller.join()
+    assert batch.features is not None
 
 
-def test_every_batch_has_the_whole_time():
+def test_every_batch_has_the_whole_time(monkeypatch):
+    now = [0.0]
+    monkeypatch.setattr("featx.engine.forward.time.monotonic", lambda: now[0])
     threads = begun(stall_seconds=2.0)
 
     def slow(inputs):
-        time.sleep(0.9)
+        now[0] += 1.5
         return inputs
 
     for _ in range(3):
         wait(threads, slow, np.ones(1))
     threads.close()
+    assert now == [4.5]
 
 
 def test_an_interruption_while_closing_drops_the_batch_under_way(caplog):
@@ -139,11 +191,11 @@ def test_an_interruption_while_closing_drops_the_batch_under_way(caplog):
         return inputs
 
     def interrupt():
-        time.sleep(2.5)  # by then it has been said that the batch is waited for
+        while "interrupt again to drop it" not in caplog.text:
+            time.sleep(0.05)
         signal.raise_signal(signal.SIGINT)
 
-    caller = threading.Thread(target=wait, args=(threads, hanging, np.ones(1)))
-    caller.start()
+    threads.begin(Lanes(hanging), np.ones(1), batch_name="b")
     under_way.wait()
     started = time.monotonic()
     threading.Thread(target=interrupt).start()
@@ -154,7 +206,6 @@ def test_an_interruption_while_closing_drops_the_batch_under_way(caplog):
         assert "interrupt again to drop it" in caplog.text
     finally:
         go_on.set()
-        caller.join()
 
 
 def test_a_process_whose_batch_hangs_can_still_exit():
@@ -164,12 +215,18 @@ import numpy as np
 from featx.engine.forward import ForwardThreads
 from featx.engine.stages import StageClock
 from featx.errors import FeatxError
+
+class Hanging:
+    name, lanes = "torch", 1
+    def __call__(self, pixels):
+        threading.Event().wait()
+
+threads = ForwardThreads([Hanging()], stall_seconds=0.5, clock=StageClock())
 try:
-    threads = ForwardThreads(1, stall_seconds=0.5, clock=StageClock())
-    threads.begin(lambda inputs: threading.Event().wait(), np.ones(2), batch_name="b")()
+    threads.wait(threads.begin(Hanging(), np.ones(2), batch_name="b"))
 except FeatxError as error:
     sys.exit(str(error))
 """
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=300)
     assert done.returncode == 1
     assert done.stderr.startswith("the forward pass of b has taken more than 0.5 s")

@@ -1,3 +1,5 @@
+import shutil
+import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -17,6 +19,10 @@ from featx.engine.runtime import (
 from featx.errors import ExtractionError, MissingDependencyError, UsageError
 from featx.extractors import registry
 from featx.extractors.spec import parse
+
+needs_compiler = pytest.mark.skipif(
+    not any(map(shutil.which, ("g++", "c++", "clang++"))), reason="torch.compile needs a C++ compiler"
+)
 
 
 @pytest.fixture
@@ -133,8 +139,9 @@ def test_a_batch_too_large_for_the_device_is_halved_and_that_is_said_once(
     tried.clear()
     for _ in range(2):
         np.testing.assert_allclose(run(given), given.mean((2, 3)) / 255, rtol=1e-5)
-    assert tried[0] == n_images
-    assert max(tried[1 + (n_images == 8) :]) <= 3  # what was too much is not tried again
+    too_many = [number for number in tried if number > 3]
+    assert tried[: len(too_many)] == too_many  # what was too much is not tried again,
+    assert too_many.count(n_images) == 2  # but for once alone: another batch may have had the memory
     assert [record.getMessage() for record in caplog.records] == [
         f"module/tiny: cpu has too little memory for {n_images} images at once; from here on it is given {most}"
     ]
@@ -190,7 +197,7 @@ def photos():
 @pytest.mark.parametrize(
     ("name", "text"),
     [  # no ViT is compiled: that takes half a minute, and the ResNet shows what is to be shown
-        ("compile", "resnet18:weights=none:size=64"),
+        pytest.param("compile", "resnet18:weights=none:size=64", marks=needs_compiler),
         ("openvino", "resnet18:weights=none:size=64"),
         ("openvino", "vit_b_32:weights=none:size=64"),
     ],
@@ -211,9 +218,11 @@ def test_openvino_rounds_to_bfloat16_itself(small, photos):
     expected = TorchRuntime(small(), device="cpu")(photos)
     features = OpenVinoRuntime(small(precision="bfloat16"), batch_size=11)(photos)
     assert features.dtype == np.float16
-    assert (features != expected.astype(np.float16)).any()
     cosines = (features * expected).sum(1) / np.linalg.norm(features.astype(float), axis=1)
     assert (cosines / np.linalg.norm(expected, axis=1)).min() >= 0.995
+    if not any("bf16" in line for line in Path("/proc/cpuinfo").read_text().splitlines() if "flags" in line):
+        pytest.skip("this CPU has no bfloat16, and the plugin computes in float32 there")
+    assert np.abs(features - expected).max() > 1e-3 * np.abs(expected).max()  # float16 alone moves it by 5e-4
 
 
 def test_lanes_of_openvino_do_not_mix_their_batches(small, photos):
@@ -224,7 +233,7 @@ def test_lanes_of_openvino_do_not_mix_their_batches(small, photos):
     np.testing.assert_array_equal(at_once, one_by_one)
 
 
-def test_a_network_that_openvino_cannot_take_runs_in_torch_unless_it_was_asked_for(backbone, pixels):
+def test_a_network_that_openvino_cannot_take_runs_in_torch_unless_it_was_asked_for(backbone, caplog):
     import torch
 
     class Odd(torch.nn.Module):
@@ -236,6 +245,25 @@ def test_a_network_that_openvino_cannot_take_runs_in_torch_unless_it_was_asked_f
     with pytest.raises(UsageError, match=r"module/tiny: OpenVINO cannot take this network .*--runtime torch"):
         build_runtime("openvino", odd, **options)
     assert build_runtime("auto", odd, **options).name == "torch"
+    assert "It is run by torch instead" in caplog.text
+
+
+def test_what_cannot_be_compiled_is_one_line(small, monkeypatch):
+    monkeypatch.setattr("torch._inductor.config.cpp.cxx", (None, "no-such-compiler"))
+    with pytest.raises(
+        UsageError, match=r"torch\.compile cannot compile this network here \(.*--runtime torch"
+    ):
+        build_runtime("compile", small(), device="cpu", batch_size=3, n_samples=11)
+
+
+def test_openvino_that_cannot_be_imported_is_said_and_auto_goes_on_without(small, monkeypatch, caplog):
+    monkeypatch.setitem(sys.modules, "openvino", None)
+    monkeypatch.setattr(runtime.importlib.util, "find_spec", lambda name: object())
+    options = {"device": "cpu", "batch_size": 4, "n_samples": 10_000}
+    with pytest.raises(MissingDependencyError, match=r"openvino cannot be imported \(.*pip install"):
+        build_runtime("openvino", small(), **options)
+    assert build_runtime("auto", small(), **options).name == "torch"
+    assert "It is run by torch instead" in caplog.text
 
 
 @pytest.mark.parametrize(

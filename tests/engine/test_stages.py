@@ -118,10 +118,10 @@ def test_decoding_that_stalls_ends_the_run_names_the_sample_and_keeps_the_others
 
 def test_a_caller_that_takes_its_time_is_no_stall():
     rows = []
-    for one in prepared(Waiting(12), ahead=2, stall_seconds=1.0):
+    for one in prepared(Waiting(12), ahead=2, stall_seconds=3.0):
         rows.append(one.row)
         if len(rows) == 3:
-            time.sleep(1.5)
+            time.sleep(3.5)
     assert sorted(rows) == list(range(12))
 
 
