@@ -193,6 +193,7 @@ def _curve(
         "extractor": best.extractor,
         "head": best.head,
         "metric": "accuracy",
+        "n_test": len(fold.test),
         "points": [asdict(point) for point in points],
         "note": _CHOSEN_WITH_ALL if best.choices[0].params else None,
     }, []

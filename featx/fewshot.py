@@ -12,6 +12,7 @@ import numpy as np
 from featx.contenders import Contender, check_distinct, read_contenders, specs_of
 from featx.engine import Progress, SettingsKeywords
 from featx.errors import UsageError
+from featx.evaluation.data_checks import check_whole, unseen_notes
 from featx.evaluation.few_shot.accuracy import check_support, episode_accuracies
 from featx.evaluation.few_shot.episodes import Episodes, draw_episodes
 from featx.evaluation.few_shot.learning_curve import check_sizes, draw_rows, held_out_fold, learning_curve
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
 __all__ = ["FewShot", "few_shot"]
 
 _USUAL_EPISODES = 600
+_USUAL_SIZES = (1, 2, 5, 10, 20, None)
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -106,7 +108,7 @@ def few_shot(
     queries: int = 15,
     episodes: int = 1000,
     heads: Sequence[Any] = ("centroid",),
-    labels_per_class: Iterable[int | None] = (1, 2, 5, 10, 20, None),
+    labels_per_class: int | Iterable[int | None] = _USUAL_SIZES,
     cache: str | os.PathLike[str] | None = None,
     labels: Any = None,
     groups: Any = None,
@@ -138,7 +140,7 @@ def few_shot(
     heads : sequence of str, path or scikit-learn classifier
         Recipes' names, paths of a user's own, or unfitted estimators. ``centroid`` is SimpleShot (Wang et al. 2019,
         arXiv:1911.04623), and with ``ridge`` the fast one: these two are computed for many episodes at once.
-    labels_per_class : iterable of int or None
+    labels_per_class : int or iterable of int or None
         Sizes of the learning curve, None for all; nothing at all for no curve. It is tested on the data's own split,
         else on a third, stratified, that is held out.
     cache : path, optional
@@ -170,16 +172,20 @@ def few_shot(
     table, n_unlabelled = read_labelled(samples, labels=labels, groups=groups)
     seed = checked_seed(random_state)
     recipes = _read_heads(heads, seed)
-    sizes = list(labels_per_class)
+    sizes = _listed("labels_per_class", labels_per_class, "(1, 5, None)")
     check_sizes(sizes)
-    asked = sorted(set([shots] if isinstance(shots, int | np.integer) else shots))
-    if not asked:
+    given_shots = _listed("shots", shots, "(1, 5)")
+    if not given_shots:
         raise UsageError("shots: expected at least one number, such as 1, got none.")
+    for number in given_shots:
+        check_whole("shots", number, least=1)
+    asked = sorted(set(given_shots))
     drawing: dict[str, Any] = {"ways": ways, "queries": queries, "random_state": seed}
     assert table.y is not None
     for number, recipe in itertools.product(asked, recipes):
         check_support(recipe, ways=ways, shots=number)
-    for number in asked:  # all but exact copies is known before anything is extracted
+    # All but exact copies is known before anything is extracted; what the most shots can have, fewer can too.
+    for number in reversed(asked):
         given = inseparable_rows(table.groups, None)
         draw_episodes(table.y, shots=number, episodes=min(episodes, 2), together=given, **drawing)
     features = extract(table, parts, cache=cache, progress=progress, **settings)
@@ -223,6 +229,7 @@ def few_shot(
         "shots": asked,
         "queries": queries,
         "episodes": episodes,
+        "chance": 1 / ways,
         "random_state": seed,
         "heads": head_records(recipes),
     }
@@ -251,6 +258,15 @@ class _Pair:
 
     def key(self, shots: int) -> tuple[str, str, int]:
         return self.contender.name, self.head.name, shots
+
+
+def _listed(name: str, given: Any, example: str) -> list[Any]:
+    """Return what was given as a list: a number by itself is a list of one."""
+    if isinstance(given, int | np.integer):
+        return [given]
+    if isinstance(given, str) or not isinstance(given, Iterable):
+        raise UsageError(f"{name}: expected a number or a list such as {example}, got {given!r}.")
+    return list(given)
 
 
 def _read_heads(heads: Any, random_state: int) -> list[Head]:
@@ -330,6 +346,15 @@ def _curve_rows(
     except UsageError as error:  # a split of the data's own may leave no rows for it; the episodes stand
         notes.append(f"no learning curve: {error}")
         return None, 0
+    missing = sorted({size for size in labels_per_class if size is not None and size not in drawn})
+    if (
+        missing and tuple(labels_per_class) != _USUAL_SIZES
+    ):  # small data cannot have all of those, and few ask
+        notes.append(
+            f"the learning curve leaves out {' and '.join(map(str, missing))} labels per class: the smallest class has"
+            " no more, or they would be all rows"
+        )
+    notes += [f"learning curve: {note}" for note in unseen_notes(features.y, drawn[None][0], fold.test)]
     return fold, sum(len(draws) for draws in drawn.values())
 
 
@@ -350,7 +375,9 @@ def _curves(
             progress=fits.of(n_fits),
             **options,
         )
-        curves.append({**_names(pair), "points": [asdict(point) for point in points]})
+        curves.append(
+            {**_names(pair), "n_test": len(fold.test), "points": [asdict(point) for point in points]}
+        )
     return curves
 
 

@@ -156,6 +156,7 @@ def test_the_best_is_told_in_detail_over_the_first_repeat(found):
     assert set(inspection["samples"]["0"]) == {"id", "path", "label", "key"}
     curve = results["learning_curve"]
     assert curve["note"] is None  # these heads have nothing to choose
+    assert curve["n_test"] == 12
     assert [point["labels_per_class"] for point in curve["points"]] == [1, 2, 5, None]
     assert curve["points"][-1]["n_labels"] == 24
     # All labels of the first fold are what the first fold was fitted on.

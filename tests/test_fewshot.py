@@ -122,6 +122,7 @@ def test_every_extractor_and_head_has_a_curve_of_the_same_sizes(found):
     for curve in curves:
         assert [point["labels_per_class"] for point in curve["points"]] == [1, 4, None]
         assert [point["n_labels"] for point in curve["points"]] == [3, 12, 32]
+        assert curve["n_test"] == 16
     assert curves[0]["points"][2]["mean"] > 0.5
 
 
@@ -146,6 +147,7 @@ def test_what_is_saved_is_read_as_plain_json_and_tables(found, tmp_path):
     results = json.loads((tmp_path / "run" / "results.json").read_text())
     assert results == json.loads(json.dumps(found.results))
     assert (results["schema"], results["kind"], results["command"]) == (1, "fewshot", None)
+    assert results["protocol"]["chance"] == pytest.approx(1 / 3)
     assert results["protocol"]["heads"] == [
         {"name": name, "recipe": "built in"} for name in ("centroid", "ridge")
     ]
@@ -203,6 +205,31 @@ def test_the_curve_is_tested_on_the_split_of_the_data(tmp_path):
     assert told.results["data"]["source"] == str(tmp_path / "m.csv")
 
 
+def test_classes_that_only_the_rows_tested_have_are_named(tmp_path):
+    lines = ["path,label,split"]
+    for number, pixels in enumerate(pictures()):
+        Image.fromarray(pixels).save(tmp_path / f"{number}.png")
+        lines.append(f"{number}.png,{CLASSES[number]},{'test' if CLASSES[number] == 'c' else 'train'}")
+    (tmp_path / "m.csv").write_text("\n".join(lines))
+    told = few_shot(tmp_path / "m.csv", COLOUR, labels_per_class=2, **{**SMALL, "labels": None, "shots": 1})
+    assert "learning curve: classes tested that no training row has: c" in told.results["notes"]
+
+
+def test_sizes_that_are_asked_for_and_cannot_be_had_are_said():
+    def said(**options):
+        return [
+            note
+            for note in few_shot(pictures(), GREY, **{**SMALL, "shots": 1}, **options).results["notes"]
+            if note.startswith("the learning curve leaves out")
+        ]
+
+    assert said(labels_per_class=[1, 300, 500, None]) == [
+        "the learning curve leaves out 300 and 500 labels per class: the smallest class has no more, or they would be"
+        " all rows"
+    ]
+    assert said() == said(labels_per_class=[1, None]) == []
+
+
 def test_without_a_third_to_hold_out_there_is_a_note_in_place_of_the_curve():
     labels = [*CLASSES[:46], "d", "d"]
     told = few_shot(pictures(), GREY, **{**SMALL, "labels": labels, "shots": 1})
@@ -218,8 +245,12 @@ def test_without_a_third_to_hold_out_there_is_a_note_in_place_of_the_curve():
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"ways": 4}, r"need 4 classes with 2 samples or more.* Lower ways to 3"),
+        ({"ways": 4}, r"need 4 classes with 4 samples or more.* Lower ways to 3"),
         ({"shots": []}, "shots: expected at least one number"),
+        ({"shots": "1,5"}, r"shots: expected a number or a list such as \(1, 5\), got '1,5'"),
+        ({"shots": [1, "5"]}, "shots: expected a whole number from 1, got '5'"),
+        ({"labels_per_class": "1"}, r"labels_per_class: expected a number or a list such as \(1, 5, None\)"),
+        ({"shots": (1, 20), "ways": 4}, r"Lower ways to 3 and shots to 15, or add samples\."),
         ({"random_state": -1}, "random_state: expected a whole number from 0 .* got -1"),
         ({"shots": 16}, "got 0 such of 3 classes"),
         (

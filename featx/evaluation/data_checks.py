@@ -16,7 +16,7 @@ __all__ = ["check_whole", "checked_data", "checked_labels", "outer_folds", "spli
 def check_whole(name: str, value: Any, *, least: int) -> None:
     """Raise UsageError unless the value is a whole number of at least so much."""
     if not isinstance(value, int | np.integer) or isinstance(value, bool) or value < least:
-        raise UsageError(f"{name} must be a whole number, at least {least}; got {value!r}.")
+        raise UsageError(f"{name}: expected a whole number from {least}, got {value!r}.")
 
 
 def checked_data(

@@ -113,7 +113,7 @@ def test_fit_without_labels_says_how_to_give_them(text, tmp_path):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--cv", "1"], "cv must be at least 2"),
+        (["--cv", "1"], "cv: expected a whole number from 2, got 1"),
         (["--head", "svr"], "needs numeric labels"),
         (["--fusion", "late"], "late fusion needs two extractors or more"),
     ],

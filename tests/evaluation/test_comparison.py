@@ -332,8 +332,8 @@ def test_regression_heads_are_ranked_by_r2():
         (["logreg"], {"metric": "acuracy"}, r"Did you mean accuracy\?"),
         (["ridge"], {"metric": "neg_log_loss"}, "needs probabilities, which head 'ridge' lacks"),
         (["logreg"], {"random_state": -1}, "random_state: expected a whole number from 0"),
-        (["logreg"], {"repeats": 0}, "repeats must be a whole number, at least 1; got 0"),
-        (["logreg"], {"repeats": "2"}, "repeats must be a whole number, at least 1; got '2'"),
+        (["logreg"], {"repeats": 0}, "repeats: expected a whole number from 1, got 0"),
+        (["logreg"], {"repeats": "2"}, "repeats: expected a whole number from 1, got '2'"),
         (
             ["logreg"],
             {"repeats": 2, "splits": ["train", "test"] * 30},

@@ -258,9 +258,9 @@ LABELS = list("aaabbb")
         ),
         (GOOD, LABELS[:5], "centroid", {}, "y must have one entry for each of the 6 rows of X; got 5"),
         (GOOD, LABELS, "centroid", {"groups": [1]}, "groups must have one entry for each of the 6 rows"),
-        (GOOD, LABELS, "centroid", {"cv": 1}, "cv must be a whole number, at least 2; got 1"),
-        (GOOD, LABELS, "centroid", {"cv": "3"}, "cv must be a whole number, at least 2; got '3'"),
-        (GOOD, LABELS, "centroid", {"cv": 2.5}, "cv must be a whole number, at least 2; got 2.5"),
+        (GOOD, LABELS, "centroid", {"cv": 1}, "cv: expected a whole number from 2, got 1"),
+        (GOOD, LABELS, "centroid", {"cv": "3"}, "cv: expected a whole number from 2, got '3'"),
+        (GOOD, LABELS, "centroid", {"cv": 2.5}, "cv: expected a whole number from 2, got 2.5"),
         (GOOD, LABELS, "centroid", {"cv": 4}, "class 'a' has 3 rows, fewer than the 4 folds; lower cv to 3"),
         (GOOD, ["a"] * 6, "centroid", {}, r"needs two classes or more; every label is 'a'\.$"),
         (

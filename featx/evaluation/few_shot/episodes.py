@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from featx.errors import UsageError
+from featx.evaluation.data_checks import check_whole
 
 __all__ = ["Episodes", "draw_episodes"]
 
@@ -98,8 +99,7 @@ def draw_episodes(
         ("queries", queries, 1),
         ("episodes", episodes, 2),
     ):
-        if not isinstance(value, int | np.integer) or value < least:
-            raise UsageError(f"{name}: expected a whole number from {least}, got {value!r}.")
+        check_whole(name, value, least=least)
     labels = np.asarray(y)
     if len(found := np.unique(labels)) < 2:
         raise UsageError(
