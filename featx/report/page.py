@@ -183,7 +183,7 @@ def _environment() -> "Environment":
         lstrip_blocks=True,
         keep_trailing_newline=True,
     )
-    environment.filters.update(breakable=_breakable, counted=counted, short=short)
+    environment.filters.update(breakable=_breakable, counted=counted, sentence=_sentence, short=short)
     return environment
 
 
@@ -193,6 +193,16 @@ def _breakable(name: str, *, after: str = "/_.-") -> "Markup":
 
     pieces = re.split(rf"(?<=[{after}])(?=.)", printable_line(name))
     return Markup("<wbr>").join(escape(piece) for piece in pieces)
+
+
+def _sentence(text: str) -> "Markup":
+    """Return a sentence in which a name that is longer than a line breaks where its parts join, and no other does."""
+    from markupsafe import Markup
+
+    words = [_breakable(word, after="+_") for word in text.split(" ")]
+    return Markup(" ").join(
+        Markup('<span class="word">{}</span>').format(word) if "<wbr>" in word else word for word in words
+    )
 
 
 def _shown(value: Any) -> Any:

@@ -151,7 +151,7 @@ def test_a_difference_of_shares_is_shown_within_what_is_possible(elements, resul
 def test_the_title_may_break_where_names_join(written, results):
     results["results"][1]["label"] = "color_histogram+pixels"
     title = re.search("<h1.*?</h1>", written(results).read_text())[0]
-    assert "color_<wbr>histogram+<wbr>pixels" in title
+    assert '<span class="word">color_<wbr>histogram+<wbr>pixels</span> with ' in title
 
 
 def test_errors_suspects_and_pairs_are_those_of_the_run(elements, results):
