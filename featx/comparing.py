@@ -20,7 +20,7 @@ from featx.evaluation.seeds import checked_seed
 from featx.features import extract
 from featx.printable import printable_line
 from featx.samples import read_labelled
-from featx.tracking import source_of, write_run
+from featx.tracking import extractor_labels, source_of, write_run
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -248,6 +248,7 @@ def compare(
         recipes,
         extractors={contender.name: contender.parts for contender in contenders},
         widths=[spec.n_features for spec in features.specs],
+        names=extractor_labels(features.specs),
         groups=features.groups,
         splits=features.splits,
         keys=features.keys,

@@ -103,6 +103,7 @@ def fit(
         "widths": [spec.n_features for spec in features.specs],
         "fusion": fusion,
         "n_components": n_components,
+        "names": [spec.text for spec in features.specs],
     }
     if progress is not None:
         shared["progress"] = lambda done, total: progress(Progress(done, total, 0, work="fitting"))
@@ -111,7 +112,7 @@ def fit(
     notes = list(dict.fromkeys([*evaluation.notes, *found.notes]))
     if n_unlabelled:
         notes.append(f"left out {counted(n_unlabelled, 'sample')} without a label")
-    notes += component_notes([spec.text for spec in features.specs], shared["widths"], n_components)
+    notes += component_notes(shared["names"], shared["widths"], n_components)
     record = {
         "created": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
         "task": recipe.task,

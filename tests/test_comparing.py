@@ -259,6 +259,13 @@ def test_what_cannot_be_compared_is_refused_before_anything_is_extracted(
     assert batches == []
 
 
+def test_more_components_than_rows_are_refused_by_the_name_of_the_extractor(images):
+    pixels, labels = images
+    extractors = ["pixels:size=1", "pixels:size=1+color_histogram"]
+    with pytest.raises(UsageError, match="cannot make 99 components of color_histogram, 512 features wide"):
+        featx.compare(pixels, extractors, heads="centroid", labels=labels, n_components=99)
+
+
 def test_two_names_of_one_extractor_are_refused(images):
     pixels, labels = images
     with pytest.raises(UsageError, match="'lbp' and 'descriptor/lbp' are the same: every vector is equal"):

@@ -68,6 +68,11 @@ def test_what_is_no_wider_than_its_components_is_told_to_be_left_as_it_is(images
     ]
 
 
+def test_more_components_than_rows_are_refused_by_the_name_of_the_extractor(images):
+    with pytest.raises(UsageError, match="cannot make 99 components of pixels:size=8, 192 features wide"):
+        featx.fit(images, "pixels:size=1+pixels:size=8", labels=LABELS, head="centroid", n_components=99)
+
+
 @pytest.mark.parametrize(
     ("extractors", "options", "message"),
     [

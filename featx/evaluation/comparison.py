@@ -65,6 +65,7 @@ def compare_heads(
     *,
     extractors: Mapping[str, Sequence[int]],
     widths: Sequence[int],
+    names: Sequence[str] | None = None,
     metric: str | None = None,
     cv: int = 5,
     repeats: int = 1,
@@ -94,6 +95,8 @@ def compare_heads(
         Which parts each one is made of, by position; several are fused.
     widths : sequence of int
         Columns of each part, in the order of X.
+    names : sequence of str, optional
+        What messages call the parts.
     metric : str, optional
         What to rank by, one of `featx.evaluation.scores.METRICS`; by default accuracy, or r2.
     cv : int
@@ -143,6 +146,7 @@ def compare_heads(
         folds=folds,
         seeds=[repeat_seed(random_state, repeat) for repeat, one in enumerate(rounds) for _ in one],
         widths=widths,
+        names=names,
         fusion=fusion,
         n_components=n_components,
         cv=cv,

@@ -37,6 +37,8 @@ class Contest:
         What each fold was shuffled with.
     widths : sequence of int
         Columns of each part of X.
+    names : sequence of str or None
+        What messages call the parts.
     fusion, n_components, cv, together, random_state, n_jobs
         As in :func:`featx.evaluation.comparison.compare_heads`.
     """
@@ -46,6 +48,7 @@ class Contest:
     folds: list[Fold]
     seeds: list[int]
     widths: Sequence[int]
+    names: Sequence[str] | None
     fusion: Fusion
     n_components: int | None
     cv: int
@@ -75,7 +78,8 @@ class Contest:
             ]
         for parts in extractors.values():
             folds = [*self.folds, *(self.stacked if self._is_late(parts) else [])]
-            check_components(self.n_components, self._widths(parts), folds)
+            names = None if self.names is None else [self.names[part] for part in parts]
+            check_components(self.n_components, self._widths(parts), folds, names=names)
         searches = {
             search: _count_fits(heads[search[1]], self.folds)
             for parts in extractors.values()

@@ -114,6 +114,7 @@ def cross_validate(
     widths: Sequence[int] | None = None,
     fusion: Fusion = "early",
     n_components: int | None = None,
+    names: Sequence[str] | None = None,
 ) -> Evaluation:
     """Estimate how well a head does on rows it has not seen, its parameters chosen without them.
 
@@ -151,6 +152,8 @@ def cross_validate(
         One head on all extractors, or one head each and a last one that weighs them: :mod:`featx.evaluation.fusion`.
     n_components : int or None
         Components that PCA keeps of each extractor; None for all features.
+    names : sequence of str or None
+        What messages call the extractors.
 
     Returns
     -------
@@ -186,6 +189,7 @@ def cross_validate(
         random_state=random_state,
         n_jobs=n_jobs,
         progress=progress,
+        names=names,
     )
     told = grid_search.fit_and_predict(features, labels, heads, folds, choices, n_jobs=n_jobs)
     predicted = [answer.predicted for answer in told]
@@ -259,6 +263,7 @@ def search(
     widths: Sequence[int] | None = None,
     fusion: Fusion = "early",
     n_components: int | None = None,
+    names: Sequence[str] | None = None,
 ) -> SearchResult:
     """Choose a head's parameters and fit it: on all rows, or with ``splits`` on those that are not scored.
 
@@ -292,6 +297,7 @@ def search(
         random_state=random_state,
         n_jobs=n_jobs,
         progress=progress,
+        names=names,
     )
     estimator, log = grid_search.fit(features, labels, fused, choice.params, fold.train)
     return SearchResult(

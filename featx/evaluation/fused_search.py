@@ -33,6 +33,7 @@ def choose_fused(
     random_state: int | None,
     n_jobs: int | None,
     progress: Callable[[int, int], None] | None = None,
+    names: Sequence[str] | None = None,
 ) -> tuple[list[Head], list[Choice]]:
     """Return the head to fit in every fold, and the parameters chosen for it there.
 
@@ -49,6 +50,8 @@ def choose_fused(
         As in :mod:`featx.evaluation.fusion`.
     cv, groups
         What the folds were made with; the folds of a stack are made likewise.
+    names : sequence of str or None
+        What messages call the parts.
 
     Raises
     ------
@@ -67,7 +70,7 @@ def choose_fused(
         )
         for fold in (folds if fusion == "late" else [])
     ]
-    check_components(n_components, widths, [*folds, *stacked])
+    check_components(n_components, widths, [*folds, *stacked], names=names)
     if fusion == "early":
         fused = early(head, widths, n_components=n_components, random_state=random_state)
         choices = grid_search.choose(X, y, fused, folds, n_jobs=n_jobs, progress=progress)
@@ -116,8 +119,16 @@ def stacking_folds(
     return inner
 
 
-def check_components(n_components: int | None, widths: Sequence[int], folds: Sequence[Fold]) -> None:
+def check_components(
+    n_components: int | None,
+    widths: Sequence[int],
+    folds: Sequence[Fold],
+    *,
+    names: Sequence[str] | None = None,
+) -> None:
     """Refuse more components than the smallest training part of these folds has rows.
+
+    The parts, which are `widths` columns wide, are called by their `names`, or numbered from 1.
 
     Raises
     ------
@@ -127,9 +138,10 @@ def check_components(n_components: int | None, widths: Sequence[int], folds: Seq
         return
     n_rows = min(len(train) for fold in folds for train in [fold.train, *(train for train, _ in fold.inner)])
     if n_components > n_rows:
-        number = next(number for number, width in enumerate(widths, start=1) if width > n_components)
+        at = next(at for at, width in enumerate(widths) if width > n_components)
+        name = f"part {at + 1}" if names is None else names[at]
         raise UsageError(
-            f"PCA cannot make {n_components} components of part {number}, {widths[number - 1]} features wide:"
+            f"PCA cannot make {n_components} components of {name}, {widths[at]} features wide:"
             f" the smallest training part has {n_rows} rows. Ask for {n_rows} components or fewer."
         )
 
