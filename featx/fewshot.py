@@ -347,9 +347,8 @@ def _curve_rows(
         notes.append(f"no learning curve: {error}")
         return None, 0
     missing = sorted({size for size in labels_per_class if size is not None and size not in drawn})
-    if (
-        missing and tuple(labels_per_class) != _USUAL_SIZES
-    ):  # small data cannot have all of those, and few ask
+    # Of the usual sizes small data lacks some, which nobody asked for.
+    if missing and tuple(labels_per_class) != _USUAL_SIZES:
         notes.append(
             f"the learning curve leaves out {' and '.join(map(str, missing))} labels per class: the smallest class has"
             " no more, or they would be all rows"

@@ -36,6 +36,7 @@ def test_fewshot_gives_mean_and_interval_by_extractor_head_and_shots(command, ph
         "shots": [1, 3],
         "queries": 5,
         "episodes": 20,
+        "chance": 0.5,
         "random_state": 0,
         "heads": [{"name": name, "recipe": "built in"} for name in ("centroid", "ridge")],
     }

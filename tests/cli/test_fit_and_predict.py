@@ -144,7 +144,7 @@ def test_groups_and_splits_that_cannot_be_used_are_refused_before_anything_is_co
 
 
 def test_extractors_are_fused_late_with_components_of_each(command, text, photos):
-    arguments = ["fit", photos, "-x", "pixels:size=4+lbp", "--head", "centroid", "--cv", "2", "--jobs", "1"]
+    arguments = ["fit", photos, "-x", "pixels:size=4+lbp", "--head", "ridge", "--cv", "2", "--jobs", "1"]
     fused = [*arguments, "--fusion", "late", "--pca", "2", "--out", "m.featx"]
     done = command(*fused)
     assert (done["fusion"], done["n_components"]) == ("late", 2)
