@@ -51,25 +51,25 @@ def reference(assets, photos) -> dict[str, np.ndarray]:
     return {name: torch.cat(parts).numpy() for name, parts in features.items()}
 
 
-def extracted(assets: Path, photos: list[Path], precision: str) -> dict[str, featx.Features]:
+def extracted(assets: Path, photos: list[Path], **settings: str) -> dict[str, featx.Features]:
     return {
         name: featx.extract(
-            photos, f"{name}:weights={assets / 'weights' / name}.pth", device="cpu", precision=precision
+            photos, f"{name}:weights={assets / 'weights' / name}.pth", device="cpu", **settings
         )
         for name in NETS
     }
 
 
-@pytest.fixture(scope="module")
-def single(assets, photos) -> dict[str, featx.Features]:
-    return extracted(assets, photos, "float32")
+@pytest.fixture(scope="module", params=["torch", "openvino"])
+def single(request, assets, photos) -> dict[str, featx.Features]:
+    return extracted(assets, photos, precision="float32", runtime=request.param)
 
 
-@pytest.fixture(scope="module")
-def half(assets, photos) -> dict[str, featx.Features]:
+@pytest.fixture(scope="module", params=["torch", "openvino"])
+def half(request, assets, photos) -> dict[str, featx.Features]:
     if not has_amx():
         pytest.skip("this CPU has no AMX; bfloat16 would take hours")
-    return extracted(assets, photos, "bfloat16")
+    return extracted(assets, photos, precision="bfloat16", runtime=request.param)
 
 
 @pytest.mark.parametrize("name", NETS)
