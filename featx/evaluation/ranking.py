@@ -114,11 +114,13 @@ def rank(
     """Rank entries by a metric, and compare each with the best and each fusion with its parts.
 
     Over several folds by the corrected resampled t-test (:mod:`featx.evaluation.significance`), on one fold by
-    swapping the answers to its test rows (:mod:`featx.evaluation.bootstrap`), whole groups at a time. The best is
-    picked by the same rows, so the p-values of all pairs of entries are corrected together (Holm), as if any
-    pair could be the one looked at; so are, by themselves, those of the baseline with every entry, and those of
-    the fusions. One that is below 0.05 makes an entry "worse"; the others are "as good as the best", as far as
-    these rows can tell, or "not told" where they can tell nothing. A single entry is "the only one".
+    swapping the answers to its test rows (:mod:`featx.evaluation.bootstrap`), whole groups at a time. On one fold the
+    p-values of all pairs of entries are corrected together (Holm), as if any pair could be the one looked at, for
+    the best is picked by the same rows. Over folds those of the comparisons with the best are: that test is the
+    more careful by itself, and with its few degrees of freedom a correction over all pairs would leave it blind.
+    Those of the baseline with every entry are corrected by themselves, and so are those of the fusions. One that is
+    below 0.05 makes an entry "worse"; the others are "as good as the best", as far as these rows can tell, or "not
+    told" where they can tell nothing. A single entry is "the only one".
 
     Parameters
     ----------
@@ -149,7 +151,7 @@ def rank(
         )
     ranked = sorted(entries, key=lambda one: -one.metrics[metric].mean)
     gains, unmatched = _paired(entries, metric)
-    pairs = list(combinations(ranked, 2))
+    pairs = list(combinations(ranked, 2)) if len(folds) == 1 else [(ranked[0], one) for one in ranked[1:]]
     compared = [*((baseline, one) for one in ranked), *((one, other) for other, one in pairs), *gains]
     if len(folds) > 1:
         intervals, found = _over_folds(compared, folds, metric)
@@ -352,7 +354,7 @@ def _resolution_notes(
     ]
     if not halves:
         return []
-    # Each interval is 95% by itself; what is told survives the correction for all pairs.
+    # Each interval is 95% by itself; what is told survives the correction.
     freedom = len(folds) - 1 if len(folds) > 1 else np.inf
     widened = student.isf(LEVEL / n_pairs / 2, freedom) / student.isf(LEVEL / 2, freedom)
     least = float(np.median(halves) * widened)

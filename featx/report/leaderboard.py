@@ -92,9 +92,10 @@ def comparison_board(results: Mapping[str, Any]) -> dict[str, Any]:
         **_board(rows, metric),
         "anchor": "leaderboard",
         "title": "Leaderboard",
-        "test": "a permutation test that swaps two contenders\u2019 answers to the same test samples"
+        "test": "a permutation test that swaps two contenders\u2019 answers to the same test samples, "
+        "corrected for all pairs of contenders"
         if results["protocol"]["split"]
-        else "the corrected resampled t-test on the same folds",
+        else "the corrected resampled t-test on the same folds, corrected for all comparisons with the best",
         "has_seconds": True,
         "metrics": _all_metrics(results),
     }
@@ -117,7 +118,9 @@ def few_shot_boards(results: Mapping[str, Any]) -> list[dict[str, Any]]:
                 "anchor": f"shots-{shots}",
                 "title": f"{results['protocol']['ways']}-way {shots}-shot",
                 # Told once.
-                "test": None if boards else "the paired t-test on the same episodes",
+                "test": None
+                if boards
+                else "the paired t-test on the same episodes, corrected for all pairs of contenders",
                 "has_seconds": False,
                 "metrics": None,
             }

@@ -407,7 +407,7 @@ def test_the_key_holds_the_verdicts_that_there_are(elements, results):
 
 def test_the_test_that_decides_is_the_one_that_was_made(elements, results):
     found = elements(results)
-    assert "by the corrected resampled t-test on the same folds, corrected for all pairs" in lead(
+    assert "by the corrected resampled t-test on the same folds, corrected for all comparisons" in lead(
         found, "leaderboard"
     )
     assert "test samples of the first fold" in lead(found, "labels")
