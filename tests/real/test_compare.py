@@ -137,3 +137,20 @@ def test_the_same_command_gives_the_same_numbers_and_a_page_to_look_at(home, res
     assert results["inspection"] == again["inspection"]
     assert results["learning_curve"] == again["learning_curve"]
     assert (home / "first/report.html").stat().st_size > 10_000
+
+
+def test_among_many_contenders_a_backbone_still_beats_both_descriptors(assets, mobilenet, tmp_path):
+    squeezenet = f"squeezenet1_1:weights={assets / 'weights/squeezenet1_1.pth'}"
+    found = featx.compare(
+        assets / "datasets/flowers",
+        ["hog", DESCRIPTOR, squeezenet, f"{mobilenet}+{DESCRIPTOR}", mobilenet],
+        heads=["logreg", "svm", "ridge"],
+        cache=tmp_path,
+        precision="float32",
+    )
+    ranked = found.results["results"][1:]
+    by_label = {
+        label: {one["verdict"] for one in ranked if one["label"] == label} for label in ("hog", DESCRIPTOR)
+    }
+    assert by_label == {"hog": {"worse"}, DESCRIPTOR: {"worse"}}
+    assert "mobilenet_v2" in ranked[0]["label"]
