@@ -148,12 +148,12 @@ def _text(results: dict[str, Any]) -> str:
         ),
     ]
     if results["learning_curve"]:
-        points = results["learning_curve"][0]["points"]
+        first = results["learning_curve"][0]
         sizes = [
-            f"all {point['n_labels']}"
+            f"all ({point['n_labels']} in all)"
             if point["labels_per_class"] is None
             else f"{point['labels_per_class']}"
-            for point in points
+            for point in first["points"]
         ]
         curves = [
             [curve["label"], curve["head"], *(_point(point) for point in curve["points"])]
@@ -161,7 +161,8 @@ def _text(results: dict[str, Any]) -> str:
         ]
         lines += [
             "",
-            "accuracy on the samples held out, by labels per class of the others (+- half the 95% interval)",
+            f"accuracy on {counted(first['n_test'], 'sample')} held out, by labels per class of the others"
+            " (+- half the 95% interval)",
             columns(curves, header=["extractor", "head", *sizes]),
         ]
     return "\n".join(lines)

@@ -1,4 +1,5 @@
 import json
+import re
 import shutil
 
 import pytest
@@ -62,6 +63,9 @@ def test_fewshot_writes_a_run_and_shows_the_table_and_the_curve(text, photos, tm
     assert "2-way accuracy over 20 episodes, the same for all, of 20 samples in 2 classes" in shown.out
     assert "pixels     centroid  1-shot  1.000     1.000 to 1.000  -            the only one\n" in shown.out
     assert "pixels     centroid  1.000 +- 0.000  1.000" in shown.out
+    assert re.search(
+        r"accuracy on (\d+) samples held out.*\n.* all \((\d+) in all\)\n", shown.out
+    ).groups() == ("7", "13")
     assert "wrote run; open run/report.html" in shown.out
     assert "<html" in (tmp_path / "run" / "report.html").read_text()
     assert "2 classes: blue (10), red (10)" in shown.err
