@@ -43,8 +43,13 @@ Cache = Annotated[
 def list_backbones(
     pattern: Pattern = None,
     source: Annotated[
-        str, typer.Option("--source", help="torchvision, timm, or another installed source.")
-    ] = "torchvision",
+        str | None,
+        typer.Option(
+            "--source",
+            help="torchvision, timm, featx, or another installed source. Default: featx and torchvision.",
+            show_default=False,
+        ),
+    ] = None,
     cache: Cache = None,
     as_json: options.Json = False,
     verbose: options.Verbose = 0,
@@ -56,14 +61,19 @@ def list_backbones(
     """
     screen = Screen(as_json=as_json, quiet=quiet, verbose=verbose)
     from featx.engine import describe
-    from featx.extractors.registry import load_source
+    from featx.extractors.registry import DEFAULT_SOURCES, load_source
 
     if source == "descriptor":
         raise UsageError("source 'descriptor' has no backbones. See: featx list descriptors")
-    names = _matching(load_source(source).names(), pattern)
-    prefix = "" if source == "torchvision" else f"{source}/"
-    found = describe(source, names, cache=options.cache_directory(cache))
-    described = {prefix + name: one for name, one in found.items()}
+    directory = options.cache_directory(cache)
+    sources = [name for name in DEFAULT_SOURCES if name != "descriptor"] if source is None else [source]
+    known = {name: load_source(name).names() for name in sources}
+    wanted = set(_matching([name for names in known.values() for name in names], pattern))
+    described: dict[str, dict[str, Any]] = {}
+    for one, names in known.items():
+        prefix = "" if one in DEFAULT_SOURCES else f"{one}/"
+        found = describe(one, [name for name in names if name in wanted], cache=directory)
+        described |= {prefix + name: backbone for name, backbone in found.items()}
     rows = [
         [
             name,
@@ -72,10 +82,9 @@ def list_backbones(
         ]
         for name, one in described.items()
     ]
-    screen.result(
-        {"names": list(described), "backbones": described},
-        columns(rows, header=["backbone", "features", "weights (* on this machine)"]),
-    )
+    table = columns(rows, header=["backbone", "features", "weights (* on this machine)"])
+    cards = [one["card"] for one in described.values() if "card" in one] if len(described) == 1 else []
+    screen.result({"names": list(described), "backbones": described}, "\n\n".join([table, *cards]))
 
 
 @app.command("descriptors")

@@ -14,10 +14,10 @@ if TYPE_CHECKING:
     from featx.extractors.backbone import Backbone
     from featx.extractors.descriptor_source import DescriptorExtractor
 
-__all__ = ["Source", "find_source", "load", "load_source", "source_names"]
+__all__ = ["DEFAULT_SOURCES", "Source", "find_source", "load", "load_source", "source_names"]
 
 GROUP = "featx.extractors"
-_DEFAULT_SOURCES = ("descriptor", "torchvision")
+DEFAULT_SOURCES = ("descriptor", "featx", "torchvision")
 """Where a name without a source is looked up, in this order; the first answers without importing torch."""
 _SUGGESTED = 3
 
@@ -41,7 +41,10 @@ class Source(Protocol):
         """Return the names it can resolve."""
 
     def describe(self, name: str) -> dict[str, Any]:
-        """Return ``weights`` and ``on_disk`` of one name, for listings; what it does not know it leaves out."""
+        """Return ``weights``, ``on_disk`` and ``card`` of one name, for listings; what it does not know it leaves out.
+
+        The card says what the backbone is, in some lines of text.
+        """
 
     def count_features(self, name: str) -> int:
         """Return the length of a vector of one name, its keys left out; for listings, which remember it."""
@@ -74,7 +77,7 @@ def source_names() -> list[str]:
 
 
 def find_source(request: Request) -> Source:
-    """Return the source of a request; without one, descriptors come first, then torchvision.
+    """Return the source of a request; without one, those of `DEFAULT_SOURCES` are asked in turn.
 
     Raises
     ------
@@ -90,7 +93,7 @@ def find_source(request: Request) -> Source:
             raise _unknown(request, known)
         return source
     searched: list[str] = []
-    for name in _DEFAULT_SOURCES:
+    for name in DEFAULT_SOURCES:
         source = load_source(name)
         known = source.names()
         if request.name in known:

@@ -1,0 +1,67 @@
+"""`nano`, the backbone that comes with featx: its weights are in the package, so that it needs no network."""
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from featx.errors import UsageError
+from featx.extractors.backbone import Backbone, BackboneOptions
+from featx.extractors.preprocessing import Preprocessing
+from featx.extractors.spec import ExtractorSpec, Precision, Request
+from featx.extractors.torchvision import Plan, count_channels
+
+__all__ = ["EmbeddedSource"]
+
+_ARCHITECTURE = "mobilenet_v3_small"
+_PREPROCESSING = Preprocessing(resize=146, crop=128)
+_WEIGHTS = Path(__file__).with_name("nano.safetensors")
+_CARD = "nano"
+
+
+class EmbeddedSource:
+    """One of torchvision's architectures with weights of featx's own making, by the recipe in `training/`."""
+
+    name = "featx"
+    on_device = True
+
+    def names(self) -> list[str]:
+        """Return the one name."""
+        return ["nano"]
+
+    def describe(self, name: str) -> dict[str, Any]:
+        """Return its ``weights``, which are always ``on_disk``, and its ``card``: what it is, and how good."""
+        return {"weights": ["EMBEDDED"], "on_disk": ["EMBEDDED"], "card": _CARD}
+
+    def count_features(self, name: str) -> int:
+        """Return how many channels enter the classifier that the architecture would have."""
+        return count_channels(_ARCHITECTURE, _PREPROCESSING)
+
+    def weights_path(self, request: Request) -> Path:
+        """Return the file in the package."""
+        return _WEIGHTS
+
+    def resolve(self, request: Request, *, precision: Precision) -> ExtractorSpec:
+        """Find the full identity.
+
+        Raises
+        ------
+        UsageError
+            For weights or a preset, and for an unknown key, layer, pool or size.
+        """
+        return _plan(request).identify(self.name, precision)
+
+    def load(self, request: Request, spec: ExtractorSpec) -> Backbone:
+        """Build the backbone that `spec` identifies; see `featx.extractors.torchvision.Plan.load`."""
+        return _plan(request).load(spec)
+
+
+def _plan(request: Request) -> Plan:
+    options = BackboneOptions.from_request(request)
+    for key in ("weights", "preset"):
+        if key in request.options:
+            raise UsageError(
+                f"{request.name}: its {key} comes with featx, got {key}={request.options[key]}. Leave {key} out, or "
+                f"name the architecture: {_ARCHITECTURE}:{key}=..."
+            )
+    plan = Plan.of(request, options, architecture=_ARCHITECTURE, preprocessing=_PREPROCESSING)
+    return replace(plan, path=_WEIGHTS)
