@@ -18,7 +18,7 @@ __all__ = ["Hints"]
 logger = logging.getLogger(__name__)
 
 _T = TypeVar("_T")
-_RECENT = 50_000  # paths kept in memory, about 10 MB
+_RECENT = 20_000  # paths kept in memory, about 10 MB
 _RACY_SECONDS = 2.0  # a file may change again within one tick of its clock, leaving no trace
 _TIMEOUT_SECONDS = 2.0
 _BATCH = 900  # SQLite's oldest limit of variables in one statement is 999

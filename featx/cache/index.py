@@ -9,10 +9,12 @@ from numpy.typing import NDArray
 
 from featx.cache.shard import FAILURE, KEY_BYTES, VECTOR, Shard
 
-__all__ = ["FAILED", "MISSING", "Index", "KeyTable"]
+__all__ = ["FAILED", "MISSING", "Index", "KeyTable", "KeyTables"]
 
 MISSING = -1
 FAILED = -2
+_KEYS_AT_ONCE = 16_384
+"""How many are looked up at a time: what is in between costs about a hundred bytes a key."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -26,20 +28,19 @@ class KeyTable:
     positions : ndarray of shape (n,), dtype int64
     """
 
-    prefixes: NDArray[np.uint64] = field(default_factory=lambda: np.empty(0, np.uint64))
-    keys: NDArray[np.uint8] = field(default_factory=lambda: np.empty((0, KEY_BYTES), np.uint8))
-    positions: NDArray[np.int64] = field(default_factory=lambda: np.empty(0, np.int64))
+    prefixes: NDArray[np.uint64]
+    keys: NDArray[np.uint8]
+    positions: NDArray[np.int64]
 
-    def extended(
-        self, keys: Sequence[NDArray[np.uint8]], positions: Sequence[NDArray[np.int64]]
-    ) -> "KeyTable":
-        """Return the table with more keys, each after those already there."""
-        all_keys = np.concatenate([self.keys, *keys])
+    @classmethod
+    def of(cls, keys: Sequence[NDArray[np.uint8]], positions: Sequence[NDArray[np.int64]]) -> "KeyTable":
+        """Return a table of keys, each after those before it."""
+        all_keys = np.concatenate([np.empty((0, KEY_BYTES), np.uint8), *keys])
         prefixes = _prefixes(all_keys)
-        # Stable, so that equal keys keep their order; on a sorted beginning this is little more than a merge.
+        # Stable, so that equal keys keep their order; on sorted parts this is little more than a merge.
         order = np.argsort(prefixes, kind="stable")
-        all_positions = np.concatenate([self.positions, *positions])
-        return KeyTable(prefixes[order], np.take(all_keys, order, axis=0), all_positions[order])
+        all_positions = np.concatenate([np.empty(0, np.int64), *positions])
+        return cls(prefixes[order], np.take(all_keys, order, axis=0), all_positions[order])
 
     def find(self, keys: NDArray[np.uint8]) -> NDArray[np.int64]:
         """Position of each key, or MISSING.
@@ -69,6 +70,43 @@ class KeyTable:
 
 
 @dataclass(frozen=True, eq=False)
+class KeyTables:
+    """Tables looked through from first to last, each at least twice as long as the next.
+
+    So adding a shard to millions of keys costs what its own keys cost times the logarithm of their number, and not a
+    copy of them all.
+
+    Attributes
+    ----------
+    tables : tuple of KeyTable
+    """
+
+    tables: tuple[KeyTable, ...] = ()
+
+    def extended(
+        self, keys: Sequence[NDArray[np.uint8]], positions: Sequence[NDArray[np.int64]]
+    ) -> "KeyTables":
+        """Return the tables with more keys, each after those already there."""
+        if not keys:
+            return self
+        *longer, last = *self.tables, KeyTable.of(keys, positions)
+        while longer and len(longer[-1].keys) < 2 * len(last.keys):
+            former = longer.pop()
+            last = KeyTable.of((former.keys, last.keys), (former.positions, last.positions))
+        return KeyTables((*longer, last))
+
+    def find(self, keys: NDArray[np.uint8]) -> NDArray[np.int64]:
+        """Position of each key, or MISSING; like `KeyTable.find`."""
+        found = np.full(len(keys), MISSING, np.int64)
+        for start in range(0, len(keys), _KEYS_AT_ONCE):
+            part = found[start : start + _KEYS_AT_ONCE]
+            for table in self.tables:
+                pending = np.flatnonzero(part == MISSING)
+                part[pending] = table.find(keys[start + pending])
+        return found
+
+
+@dataclass(frozen=True, eq=False)
 class Index:
     """All shards of one extractor as one lookup.
 
@@ -85,15 +123,15 @@ class Index:
         The position after the last row of each shard.
     slots : dict
         Name -> place in ``shards``, of those that serve.
-    vectors, failures : KeyTable
+    vectors, failures : KeyTables
     """
 
     decoder: str
     shards: tuple[Shard, ...] = ()
     ends: NDArray[np.int64] = field(default_factory=lambda: np.empty(0, np.int64))
     slots: dict[str, int] = field(default_factory=dict)
-    vectors: KeyTable = field(default_factory=KeyTable)
-    failures: KeyTable = field(default_factory=KeyTable)
+    vectors: KeyTables = KeyTables()
+    failures: KeyTables = KeyTables()
 
     def changed(self, *, added: Sequence[Shard] = (), gone: Collection[str] = ()) -> "Index":
         """Return the index with some shards more, and some that no longer serve."""
@@ -107,7 +145,7 @@ class Index:
             serving, vectors, failures = new.values(), self.vectors, self.failures
         else:
             # An older shard came in, or one went: whom a key's rows belong to is decided afresh.
-            serving, vectors, failures = slots.values(), KeyTable(), KeyTable()
+            serving, vectors, failures = slots.values(), KeyTables(), KeyTables()
         parts: dict[int, tuple[list[Any], list[Any]]] = {VECTOR: ([], []), FAILURE: ([], [])}
         for slot in sorted(serving, key=lambda slot: shards[slot].rank):
             shard = shards[slot]
@@ -121,8 +159,8 @@ class Index:
             shards=shards,
             ends=ends,
             slots=slots,
-            vectors=vectors.extended(*parts[VECTOR]) if parts[VECTOR][0] else vectors,
-            failures=failures.extended(*parts[FAILURE]) if parts[FAILURE][0] else failures,
+            vectors=vectors.extended(*parts[VECTOR]),
+            failures=failures.extended(*parts[FAILURE]),
         )
 
     def lookup(self, keys: NDArray[np.uint8]) -> NDArray[np.int64]:

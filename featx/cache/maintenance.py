@@ -192,8 +192,8 @@ def _read_vectors(shard: Shard) -> None:
 
 def _info(folder: _Folder) -> ExtractorInfo:
     shards = sorted(folder.shards, key=lambda shard: shard.rank)
-    vectors = KeyTable().extended(*_keys(shards, VECTOR))
-    failures = KeyTable().extended(*_keys(shards, FAILURE))
+    vectors = KeyTable.of(*_keys(shards, VECTOR))
+    failures = KeyTable.of(*_keys(shards, FAILURE))
     only_failures = failures.keys[vectors.find(failures.keys) < 0]
     name = _FOLDER_NAME.fullmatch(folder.directory.name)
     name_text = name[1] if name else folder.directory.name

@@ -273,7 +273,7 @@ class _Filling:
         )
 
     def _rows(self) -> Iterator[int]:
-        for row in self.todo.tolist():
+        for row in map(int, self.todo):  # no list of all of them: there may be millions
             if row > self._last_row:
                 return
             yield row

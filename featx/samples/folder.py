@@ -27,6 +27,7 @@ _Ancestors = tuple[tuple[int, int], ...]  # device and inode of a folder and of 
 
 _ONE = {"links that lead back up": "link that leads back up"}
 _SPLIT_NAMES = frozenset({"train", "val", "valid", "validation", "test"})
+_PATHS_AT_ONCE = 10_000
 _SUFFIXES = tuple(extension.encode() for extension in IMAGE_EXTENSIONS)
 
 
@@ -62,15 +63,16 @@ def read_folder(folder: str) -> SampleTable:
     )
     if found.extensions:
         summary += f" (extensions: {', '.join(repr(name) for name in sorted(found.extensions)[:5])})"
-    if not found.paths:
+    ids = found.ids()
+    if not len(ids):
         raise UsageError(
             f"no images in {str(root)!r}: found {summary or 'nothing'}; expected folders named after classes "
             f"with images in them, or images, named {' '.join(IMAGE_EXTENSIONS)}"
         )
     table = SampleTable(
-        id_column=pa.array(found.paths, type=pa.large_binary()),
+        id_column=ids,
         root=str(root),
-        label_column=_labels(found.paths),
+        label_column=_labels(ids),
         skipped=dict(found.skipped),
     )
     _say(table, skipped=summary, only_hidden=set(found.skipped) <= {"hidden files", "hidden folders"})
@@ -81,9 +83,25 @@ def read_folder(folder: str) -> SampleTable:
 class _Found:
     """What a scan saw."""
 
-    paths: list[bytes] = field(default_factory=list)
     skipped: Counter[str] = field(default_factory=Counter)
     extensions: set[str] = field(default_factory=set)
+    _chunks: list[pa.Array] = field(default_factory=list)
+    _paths: list[bytes] = field(default_factory=list)
+
+    def add(self, path: bytes) -> None:
+        """Take in the path of an image; as an object of its own it would cost a hundred bytes for good."""
+        self._paths.append(path)
+        if len(self._paths) >= _PATHS_AT_ONCE:
+            self._pack()
+
+    def ids(self) -> pa.Array:
+        """Return all paths, in the order in which they came."""
+        self._pack()
+        return pa.concat_arrays(self._chunks)
+
+    def _pack(self) -> None:
+        self._chunks.append(pa.array(self._paths, type=pa.large_binary()))
+        self._paths.clear()
 
 
 def _scan(root: Path) -> _Found:
@@ -96,7 +114,7 @@ def _scan(root: Path) -> _Found:
     while pending:
         relative, ancestors = pending.pop()
         if ancestors is None:
-            found.paths.append(relative)
+            found.add(relative)
             without_image.discard(relative.split(b"/", 1)[0])
             continue
         place = root / os.fsdecode(relative)
@@ -144,20 +162,21 @@ def _sift(
     return kept
 
 
-def _labels(paths: list[bytes]) -> pa.Array | None:
+def _labels(paths: pa.Array) -> pa.Array | None:
     """Give each path's first folder as its label; files of the root have none."""
     names: dict[bytes, int] = {}
-    indices: list[int | None] = []
-    for path in paths:
-        name, slash, _ = path.partition(b"/")
-        indices.append(names.setdefault(name, len(names)) if slash else None)
+    chunks = [pa.array([], type=pa.int32())]
+    for start in range(0, len(paths), _PATHS_AT_ONCE):
+        indices: list[int | None] = []
+        for path in paths[start : start + _PATHS_AT_ONCE].to_pylist():
+            name, slash, _ = path.partition(b"/")
+            indices.append(names.setdefault(name, len(names)) if slash else None)
+        chunks.append(pa.array(indices, type=pa.int32()))
     if not names:
         return None
     # Labels are text, and a folder's name need not be.
     texts = [name.decode("utf-8", "backslashreplace") for name in names]
-    return pa.DictionaryArray.from_arrays(
-        pa.array(indices, type=pa.int32()), pa.array(texts, type=pa.string())
-    )
+    return pa.DictionaryArray.from_arrays(pa.concat_arrays(chunks), pa.array(texts, type=pa.string()))
 
 
 def _say(table: SampleTable, *, skipped: str, only_hidden: bool) -> None:

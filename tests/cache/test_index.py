@@ -1,6 +1,6 @@
 import numpy as np
 
-from featx.cache.index import FAILED, MISSING, Index, KeyTable
+from featx.cache.index import FAILED, MISSING, Index, KeyTables
 from featx.cache.reader import parse_shard
 from featx.cache.shard import build_shard
 
@@ -29,7 +29,7 @@ def test_keys_that_share_their_first_bytes_are_told_apart():
     keys = np.zeros((300, 32), np.uint8)
     keys[:, 31] = np.arange(300) % 256
     keys[256:, 30] = 1
-    table = KeyTable().extended([keys], [np.arange(300)])
+    table = KeyTables().extended([keys], [np.arange(300)])
     shuffled = np.random.default_rng(0).permutation(300)
     assert table.find(keys[shuffled]).tolist() == shuffled.tolist()
     absent = np.zeros((1, 32), np.uint8)
@@ -39,14 +39,14 @@ def test_keys_that_share_their_first_bytes_are_told_apart():
 
 def test_the_greatest_and_the_smallest_key_are_found():
     keys = np.array([[0] * 32, [255] * 32], np.uint8)
-    table = KeyTable().extended([keys], [np.arange(2)])
+    table = KeyTables().extended([keys], [np.arange(2)])
     assert table.find(keys).tolist() == [0, 1]
-    assert KeyTable().find(keys).tolist() == [MISSING, MISSING]
+    assert KeyTables().find(keys).tolist() == [MISSING, MISSING]
 
 
 def test_a_table_equals_a_dictionary(make_keys):
     keys = make_keys(500)[np.random.default_rng(1).integers(0, 500, 900)]
-    table = KeyTable()
+    table = KeyTables()
     for part in np.array_split(np.arange(900), 7):
         table = table.extended([keys[part]], [part])
     first = {}
@@ -101,3 +101,19 @@ def test_a_vector_beats_a_failure_and_a_failure_counts_for_its_own_decoder_only(
     assert index.reason(keys[1:2]) == "empty"
     assert index.reason(keys[2:]) is None
     assert Index("decoder 2").changed(added=[failed, vector]).lookup(keys).tolist() == [2, MISSING, MISSING]
+
+
+def test_a_thousand_small_additions_leave_few_tables_and_serve_what_came_first(make_keys):
+    keys = make_keys(900)
+    table = KeyTables()
+    for position in range(1000):
+        table = table.extended([keys[position % 900][None]], [np.array([position])])
+    assert len(table.tables) <= 10
+    assert table.find(keys).tolist() == list(range(900))
+
+
+def test_more_keys_than_are_looked_up_at_a_time_are_all_found(make_keys, monkeypatch):
+    monkeypatch.setattr("featx.cache.index._KEYS_AT_ONCE", 7)
+    keys = make_keys(40)
+    table = KeyTables().extended([keys[:30]], [np.arange(30)])
+    assert table.find(keys).tolist() == [*range(30), *[MISSING] * 10]
