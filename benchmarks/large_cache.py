@@ -23,20 +23,20 @@ IDENTITY = {"name": "benchmark"}
 
 
 def main() -> None:
-    steps = {step.__name__: step for step in (build, open_, load, plain)}
+    steps = {"build": build, "open": open_, "load": load, "plain": plain}
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("step", choices=[name.rstrip("_") for name in steps])
+    parser.add_argument("step", choices=steps)
     parser.add_argument("folder", type=Path)
     parser.add_argument("--rows", type=int, required=True)
     parser.add_argument("--features", type=int, required=True)
     options = parser.parse_args()
-    step = steps.get(options.step, open_)
-    print(json.dumps(step(options.folder, options.rows, options.features)))
+    print(json.dumps(steps[options.step](options.folder, options.rows, options.features)))
 
 
 def build(folder: Path, n_rows: int, n_features: int) -> dict[str, float]:
+    folder.mkdir(parents=True)
     random = np.random.default_rng(0)
     began = time.perf_counter()
     cache, keys = store(folder, n_features), data_set(n_rows)
@@ -52,7 +52,7 @@ def build(folder: Path, n_rows: int, n_features: int) -> dict[str, float]:
     return {"seconds": time.perf_counter() - began, "shards": len(shard_names(directory(folder)))}
 
 
-def open_(folder: Path, n_rows: int, n_features: int) -> dict[str, float]:
+def open_(folder: Path, _n_rows: int, n_features: int) -> dict[str, float]:
     shards = directory(folder) / "shards"
     began = time.perf_counter()
     check_digests(sorted(shards.iterdir()))

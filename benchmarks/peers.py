@@ -7,7 +7,6 @@ downloaded: where a package insists on pretrained ones, its loading of them is p
 """
 
 import argparse
-import functools
 import json
 from pathlib import Path
 
@@ -91,7 +90,7 @@ def embetter(model: str, folder: Path) -> np.ndarray:
     from sklearn.pipeline import make_pipeline
 
     create = timm.create_model
-    timm.create_model = functools.wraps(create)(lambda name, pretrained, **keywords: create(name, **keywords))
+    timm.create_model = lambda name, **keywords: create(name, **{**keywords, "pretrained": False})
     pipe = make_pipeline(ImageLoader(), TimmEncoder(name=TIMM_NAMES[model]))
     return pipe.fit_transform(_paths(folder))
 
@@ -102,7 +101,7 @@ def img2vec(model: str, folder: Path) -> np.ndarray:
     from PIL import Image
 
     create = getattr(img_to_vec, model)
-    setattr(img_to_vec, model, lambda weights: create())
+    setattr(img_to_vec, model, lambda **_: create())
     encoder = img_to_vec.Img2Vec(cuda=False, model=model)
     paths = _paths(folder)
     return np.concatenate(

@@ -8,9 +8,12 @@ from pathlib import Path
 
 from PIL import Image
 
-__all__ = ["ASSETS", "link_photos", "write_photos", "write_small"]
+__all__ = ["ASSETS", "MANY", "link_photos", "write_photos", "write_small"]
 
 ASSETS = Path(os.environ.get("FEATX_ASSETS", Path(__file__).parents[2] / "shared" / "assets"))
+
+MANY = 1000
+"""From so many images on, `--runtime auto` takes what pays for many."""
 
 _PHOTOS = ("hymenoptera", "flowers", "pacs/photo")
 _IN_ONE_FOLDER = 1000
