@@ -297,7 +297,7 @@ def test_half_precision_that_the_hardware_lacks_becomes_float32_and_is_said(
     images, labels, tmp_path, monkeypatch, caplog
 ):
     torch.manual_seed(0)
-    extractor = "squeezenet1_1:weights=none:size=64"
+    extractor = "nano:size=64"
     fitted = featx.fit(images, extractor, labels=labels, cv=3, device="cpu", precision="bfloat16")
     assert fitted.specs[0].pixels == "fast"
     fitted.save(tmp_path / "m.featx")
@@ -321,7 +321,7 @@ def test_precision_is_the_model_s_own(model, images):
 
 def test_the_precision_of_a_descriptor_beside_a_backbone_is_the_backbone_s(images, labels):
     torch.manual_seed(0)
-    extractors = "pixels:size=4+squeezenet1_1:weights=none:size=64"
+    extractors = "pixels:size=4+nano:size=64"
     fitted = featx.fit(
         images, extractors, labels=labels, head="centroid", cv=2, device="cpu", precision="bfloat16"
     )

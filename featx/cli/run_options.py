@@ -12,7 +12,12 @@ __all__ = ["Device", "Precision", "takes_settings"]
 _PANEL = "How the run goes about its work"
 
 Device = Annotated[
-    str, typer.Option("--device", help="auto, cpu, mps, cuda or cuda:N.", rich_help_panel=_PANEL)
+    str,
+    typer.Option(
+        "--device",
+        help="auto, cpu, mps, cuda, cuda:N, or several as cuda:0,cuda:1, a process each.",
+        rich_help_panel=_PANEL,
+    ),
 ]
 Precision = Annotated[
     Literal["auto", "float32", "float16", "bfloat16"],

@@ -10,6 +10,7 @@ import numpy as np
 from featx.cache import MISSING
 from featx.engine.plan import Task
 from featx.engine.run import look_up, run
+from featx.engine.runtime import device_names
 from featx.engine.settings import Settings
 from featx.extractors.spec import Request
 from featx.samples import SampleTable
@@ -65,6 +66,7 @@ def estimate(
         spec = outcome.task.spec
         sizes.append(len(first) * spec.n_features * np.dtype(spec.dtype).itemsize)
     seconds = 0.0
+    devices = device_names(settings.device)
     for pattern in np.unique(lacking[lacking.any(axis=1)], axis=0):
         # Samples that lack the same extractors cost the same.
         rows = np.flatnonzero((lacking == pattern).all(axis=1))
@@ -73,8 +75,8 @@ def estimate(
             table.take(tried),
             [outcome.task.asked for outcome, lacks in zip(found.outcomes, pattern, strict=True) if lacks],
             cache=None,
-            settings=replace(settings, on_error="record", max_error_rate=1.0),
+            settings=replace(settings, device=devices[0], on_error="record", max_error_rate=1.0),
         )
-        seconds += trial.extracting_seconds * len(rows) / len(tried)
+        seconds += trial.extracting_seconds * len(rows) / len(tried) / len(devices)
     tasks = tuple(outcome.task for outcome in found.outcomes)
     return Estimate(len(table), tuple(missing), tuple(sizes), seconds, tasks)

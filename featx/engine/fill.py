@@ -49,7 +49,9 @@ class Work:
     stages : dict of str to float
         Busy seconds by stage, summed over threads.
     lanes : int
-        Threads of the forward pass.
+        Threads of the forward pass, in each process.
+    n_processes : int
+        How many worked at it.
     runtimes : tuple of str
         What ran backbones; empty where none was run.
     """
@@ -60,6 +62,7 @@ class Work:
     seconds: float = 0.0
     stages: dict[str, float] = field(default_factory=lambda: dict.fromkeys(STAGES, 0.0))
     lanes: int = 1
+    n_processes: int = 1
     runtimes: tuple[str, ...] = ()
 
 

@@ -14,6 +14,7 @@ from featx.engine.fill import Work, digest, fill
 from featx.engine.outcome import Failure, Outcome, Run
 from featx.engine.plan import Keys, OpenCache, Task, known_keys, missing_rows, open_tasks
 from featx.engine.progress import Progress
+from featx.engine.runtime import device_names
 from featx.engine.settings import Settings
 from featx.errors import DecodeError, ExtractionError
 from featx.extractors.spec import Request
@@ -77,7 +78,14 @@ def run(
         if len(missing_rows(keys, tasks)):
             if take_turns:
                 _take_turns(tasks, opened, turns)
-            work = fill(table, tasks, keys, hints, settings=settings, progress=progress)
+            if len(device_names(settings.device)) > 1:
+                from featx.engine.devices import fill_on_devices
+
+                work = fill_on_devices(
+                    table, tasks, keys, cache=opened.directory, settings=settings, progress=progress
+                )
+            else:
+                work = fill(table, tasks, keys, hints, settings=settings, progress=progress)
             for task in tasks:
                 # Others may have published some of these rows first: answer what is served from now on.
                 task.store.refresh()
@@ -142,7 +150,10 @@ def _summarise(
         n_good = int((positions >= 0).sum())
         n_extracted = work.extracted.get(task.spec.fingerprint, 0)
         outcomes.append(Outcome(task, positions, n_good - n_extracted, n_extracted, len(table) - n_good))
-    workers = settings.workers or os.cpu_count() or 1
+    n_processes = work.n_processes
+    workers = settings.workers * n_processes if settings.workers else os.cpu_count() or 1
+    threads = dict.fromkeys(("read", "digest", "decode"), workers)
+    threads |= {"forward": work.lanes * n_processes, "write": n_processes}
     failures = tuple(Failure(row, table.id_at(row), reasons[row]) for row in sorted(reasons))
     return Run(
         table=table,
@@ -153,7 +164,7 @@ def _summarise(
         extracting_seconds=work.seconds,
         computed=work.computed,
         stages=work.stages,
-        threads={"read": workers, "digest": workers, "decode": workers, "forward": work.lanes, "write": 1},
+        threads=threads,
         runtimes=work.runtimes,
     )
 

@@ -25,11 +25,11 @@ __all__ = [
     "RuntimeChoice",
     "TorchRuntime",
     "build_runtime",
-    "check_device",
     "choose_device",
     "choose_precision",
     "choose_runtime",
     "default_batch_size",
+    "device_names",
     "first_line",
     "machine_facts",
     "padded_batch",
@@ -42,7 +42,7 @@ RuntimeChoice = Literal["auto", "torch", "compile", "openvino"]
 
 _log = logging.getLogger(__name__)
 
-_MANY_SAMPLES = 1000
+_MANY_SAMPLES = 500
 """From here on what a converted network saves is more than the seconds that converting takes."""
 _BATCH_SIZE_CPU = 32
 _BATCH_SIZE_CUDA = 128
@@ -269,42 +269,57 @@ def build_runtime(
     return TorchRuntime(backbone, device=device, compiled_for=batch_size if chosen == "compile" else None)
 
 
-def check_device(device: str) -> None:
-    """Refuse what is not the name of a device, whether or not there is such a device here.
+def device_names(device: str) -> list[str]:
+    """Return the names in what a user gave, without looking whether there are such devices here.
+
+    Several are CUDA devices, or the CPU as often as there shall be processes.
 
     Raises
     ------
     UsageError
+        If one is not the name of a device, or stands twice.
+
+    Examples
+    --------
+    >>> device_names("cuda:0,cuda:1")
+    ['cuda:0', 'cuda:1']
     """
-    if not re.fullmatch(r"auto|cpu|mps|cuda(:[0-9]+)?", device):
-        raise UsageError(f"device: expected auto, cpu, mps, cuda or cuda:N, got {device!r}.")
+    names = device.split(",")
+    one = re.fullmatch(r"auto|cpu|mps|cuda(:[0-9]+)?", device)
+    several = all(re.fullmatch(r"cuda:[0-9]+", name) for name in names) and len(set(names)) == len(names)
+    if not (one or several or set(names) == {"cpu"}):
+        raise UsageError(
+            f"device: expected auto, cpu, mps, cuda, cuda:N, or several as cuda:0,cuda:1, got {device!r}."
+        )
+    return names
 
 
 def choose_device(device: str) -> str:
-    """Return torch's name of the device to run on; ``auto`` takes CUDA, then MPS, then the CPU.
+    """Return torch's name of the device to run on; ``auto`` takes CUDA, then MPS, then the CPU, several the first.
 
     Raises
     ------
     UsageError
         If it is not the name of a device, or there is none of that name here.
     """
-    check_device(device)
-    if device == "cpu":
-        return device
+    names = device_names(device)
+    if names[0] == "cpu":
+        return "cpu"
     import torch
 
     if device == "auto":
         if torch.cuda.is_available():
             return "cuda"
         return "mps" if torch.backends.mps.is_available() else "cpu"
-    kind, _, index = device.partition(":")
     there = {"cuda": torch.cuda.device_count(), "mps": int(torch.backends.mps.is_available())}
-    if int(index or 0) >= there[kind]:
-        raise UsageError(
-            f"device: expected one that torch sees here, got {device!r} with {there[kind]} {kind} devices. "
-            "Use --device auto or cpu."
-        )
-    return device
+    for name in names:
+        kind, _, index = name.partition(":")
+        if int(index or 0) >= there[kind]:
+            raise UsageError(
+                f"device: expected one that torch sees here, got {name!r} with {there[kind]} {kind} devices. "
+                "Use --device auto or cpu."
+            )
+    return names[0]
 
 
 def choose_precision(precision: str, *, device: str) -> Precision:

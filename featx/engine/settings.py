@@ -4,7 +4,7 @@ import difflib
 from dataclasses import dataclass, fields
 from typing import Literal, TypedDict, get_args
 
-from featx.engine.runtime import PrecisionChoice, RuntimeChoice, check_device
+from featx.engine.runtime import PrecisionChoice, RuntimeChoice, device_names
 from featx.errors import UsageError
 
 __all__ = ["OnError", "Settings", "SettingsKeywords"]
@@ -19,13 +19,13 @@ class Settings:
     Attributes
     ----------
     device : str
-        ``auto``, ``cpu``, ``mps``, ``cuda`` or ``cuda:N``.
+        ``auto``, ``cpu``, ``mps``, ``cuda``, ``cuda:N``, or several as ``cuda:0,cuda:1``, with a process for each.
     runtime : {"auto", "torch", "compile", "openvino"}
     precision : {"auto", "float32", "float16", "bfloat16"}
     batch_size : int or None
         Images in one forward pass; None for 32, and 128 on CUDA.
     workers : int or None
-        Threads that read and decode; None for one per core.
+        Threads that read and decode, for each device; None for one per core in all.
     on_error : {"raise", "record"}
         Whether the first sample without a vector ends the run, or is recorded and left out.
     max_error_rate : float
@@ -62,7 +62,7 @@ class Settings:
         return cls(**keywords)
 
     def __post_init__(self) -> None:
-        check_device(self.device)
+        device_names(self.device)  # refuses what is none
         for name, choices in (
             ("runtime", get_args(RuntimeChoice)),
             ("precision", get_args(PrecisionChoice)),

@@ -22,7 +22,7 @@ def test_list_shows_what_the_cache_holds(command, shard):
 
 def test_extractors_that_differ_in_precision_are_told_apart(command, text, photos):
     for precision in ("float32", "bfloat16"):
-        arguments = ["-x", "squeezenet1_1:weights=none:size=64", "--device", "cpu", "--precision", precision]
+        arguments = ["-x", "nano:size=64", "--device", "cpu", "--precision", precision]
         command("extract", photos, *arguments, "-q")
     listed = text("cache", "list").out.splitlines()
     assert sorted(line.split()[2] for line in listed[1:]) == ["bfloat16", "float32"]

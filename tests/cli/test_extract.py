@@ -26,7 +26,7 @@ def test_extract_says_what_it_did_for_all_and_for_each_extractor(command, photos
 
 
 def test_what_ran_the_backbones_is_told(command, text, photos):
-    backbone = ["-x", "squeezenet1_1:weights=none:size=64", "--device", "cpu", "--precision", "float32"]
+    backbone = ["-x", "nano:size=64", "--device", "cpu", "--precision", "float32"]
     assert command("extract", photos, "-x", "pixels")["runtimes"] == []
     assert command("extract", photos, *backbone, "--runtime", "openvino")["runtimes"] == ["openvino"]
     shown = text("extract", photos, *backbone, "--cache", "other").out

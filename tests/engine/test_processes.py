@@ -185,7 +185,7 @@ def test_two_processes_may_fill_one_cache_at_once(start, fill, pictures, tmp_pat
 
 
 def test_a_run_with_nothing_to_do_needs_neither_torch_nor_write_access(pictures, fill, tmp_path):
-    backbone = "squeezenet1_1:weights=none:size=32:pixels=exact"
+    backbone = "nano:size=32:pixels=exact"
     folder = pictures(6)
     # Not under pytest's folder, which nobody else may enter.
     with tempfile.TemporaryDirectory(dir="/tmp") as place:

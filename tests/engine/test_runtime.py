@@ -269,11 +269,11 @@ def test_openvino_that_cannot_be_imported_is_said_and_auto_goes_on_without(small
 @pytest.mark.parametrize(
     ("device", "precision", "n_samples", "expected"),
     [
-        ("cpu", "float32", 1000, "openvino"),
-        ("cpu", "bfloat16", 1000, "openvino"),
-        ("cpu", "float32", 999, "torch"),
-        ("cpu", "float16", 1000, "torch"),
-        ("cuda", "float16", 1000, "torch"),
+        ("cpu", "float32", 500, "openvino"),
+        ("cpu", "bfloat16", 500, "openvino"),
+        ("cpu", "float32", 499, "torch"),
+        ("cpu", "float16", 500, "torch"),
+        ("cuda", "float16", 500, "torch"),
     ],
 )
 def test_auto_takes_openvino_where_it_is_able_and_pays(monkeypatch, device, precision, n_samples, expected):

@@ -11,7 +11,7 @@ from PIL import Image
 from featx.cache import verify
 
 N_PICTURES = 60
-EXTRACTOR = "squeezenet1_1:weights=none:size=64"
+EXTRACTOR = "nano:size=64"
 # Publishes often, so that each sees some of the other's rows; starts when it is told to; and computes last digits of
 # its own, as another machine or batch size may, slowly enough for the two to meet.
 SCRIPT = """

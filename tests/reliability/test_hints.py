@@ -18,7 +18,7 @@ from featx.engine import Settings, read_extractors, run
 from featx.samples import SampleTable, read_samples
 
 N_PICTURES = 30
-EXTRACTORS = "pixels:size=1+squeezenet1_1:weights=none:size=64"
+EXTRACTORS = "pixels:size=1+nano:size=64"
 TRUST_SECONDS = 2.0
 # Root may write everywhere, unless it gives that up.
 AS_ANYBODY = ["setpriv", "--bounding-set=-dac_override,-dac_read_search"] if os.geteuid() == 0 else []

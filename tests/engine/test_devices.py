@@ -1,0 +1,132 @@
+"""Several devices in one run; the CPU named twice stands for two of them."""
+
+import logging
+import signal
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import torch
+
+import featx
+from featx.engine import devices
+from featx.engine.runtime import device_names
+from featx.errors import DecodeError, ExtractionError, UsageError
+
+TWO = {"device": "cpu,cpu"}
+
+# Interrupts itself, as Ctrl-C does, once some rows are done.
+INTERRUPTED = """
+import os, signal, sys
+from pathlib import Path
+from featx.engine import Settings, read_extractors, run
+from featx.samples import read_samples
+def told(progress):
+    if progress.done >= 20:
+        os.kill(os.getpid(), signal.SIGINT)
+run(read_samples(sys.argv[1]), read_extractors("nano:size=32"), cache=Path(sys.argv[2]),
+    settings=Settings(device="cpu,cpu", precision="float32", batch_size=4), progress=told)
+"""
+
+
+def matrix(done):
+    return done.matrix(np.arange(len(done.table)))
+
+
+def test_two_processes_give_the_rows_of_one_in_their_order(fill, pictures, counts):
+    folder = pictures(31)
+    told = []
+    done = fill(folder, "pixels:size=1+nano:size=32", cache="two", progress=told.append, **TWO)
+    assert counts(done) == ((0, 31, 0), [(0, 31, 0), (0, 31, 0)])
+    assert done.computed.all()
+    assert done.runtimes == ("torch",)
+    assert (told[-1].done, told[-1].total) == (31, 31)
+    alone = fill(folder, "pixels:size=1+nano:size=32", cache="one")
+    np.testing.assert_allclose(matrix(done), matrix(alone), rtol=1e-4, atol=1e-4)
+    assert (matrix(done)[:, :3] == matrix(alone)[:, :3]).all()
+    again = fill(folder, "pixels:size=1+nano:size=32", cache="two", **TWO)
+    assert counts(again) == ((31, 0, 0), [(31, 0, 0), (31, 0, 0)])
+
+
+def test_more_processes_than_rows_are_not_started(fill, pictures, counts):
+    done = fill(pictures(1), cache="two", **TWO)
+    assert counts(done)[0] == (0, 1, 0)
+    assert done.threads["write"] == 1
+
+
+def test_broken_samples_are_named_in_their_order(fill, pictures):
+    folder = pictures(9)
+    for number in (3, 4, 8):
+        (folder / f"00{number}.png").write_bytes(b"broken" * number)
+    done = fill(folder, max_error_rate=1.0, **TWO)
+    assert [failure.id for failure in done.failures] == ["003.png", "004.png", "008.png"]
+    assert done.extracted == 6
+    with pytest.raises(DecodeError, match=r"sample '003\.png'"):
+        fill(folder, cache="other", on_error="raise", **TWO)
+
+
+class Endless(torch.nn.Module):
+    """A network whose vectors are not finite; its class cannot be imported by another process."""
+
+    def forward(self, pixels):
+        return pixels.mean(dim=(2, 3)) / 0.0
+
+
+def test_what_fails_in_a_process_is_raised_here(fill, pictures):
+    Endless.__module__ = "__main__"
+    extractor = featx.ModuleExtractor(
+        Endless(), name="endless", preprocessing=featx.Preprocessing(resize=8, crop=8)
+    )
+    with pytest.raises(ExtractionError, match="values that are not finite") as caught:
+        fill(pictures(4), [extractor], **TWO)
+    assert "\n" not in str(caught.value)
+
+
+def test_what_is_logged_in_a_process_is_logged_here(fill, pictures, caplog, monkeypatch):
+    monkeypatch.setattr(
+        devices,
+        "_COMMAND",
+        "import logging, featx.engine.devices as devices\n"
+        "fill = devices.fill\n"
+        "def told(*args, **kwargs):\n"
+        "    logging.getLogger('featx.engine').warning('there are %d', 7)\n"
+        "    return fill(*args, **kwargs)\n"
+        "devices.fill = told\n"
+        "devices.main()",
+    )
+    with caplog.at_level(logging.WARNING, "featx"):
+        fill(pictures(4), **TWO)
+    assert [record.getMessage() for record in caplog.records] == ["there are 7"] * 2
+
+
+def test_a_process_that_dies_is_told_with_its_device(fill, pictures, monkeypatch):
+    monkeypatch.setattr(devices, "_COMMAND", "import os; os._exit(3)")
+    with pytest.raises(ExtractionError, match=r"process for cpu ended with status 3 .* run again"):
+        fill(pictures(4), **TWO)
+
+
+def test_vectors_in_memory_cannot_be_shared(fill, pictures):
+    with pytest.raises(UsageError, match="share a cache folder; got none"):
+        fill(pictures(4), cache=None, **TWO)
+
+
+def test_an_interruption_reaches_every_process_and_keeps_what_was_computed(fill, pictures, tmp_path):
+    folder = pictures(240)
+    done = subprocess.run(
+        [sys.executable, "-c", INTERRUPTED, str(folder), str(tmp_path / "cache")],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode in (-signal.SIGINT, 128 + signal.SIGINT)
+    assert done.stderr.count("Traceback") == 1  # this process's own
+    rest = fill(folder, "nano:size=32", batch_size=4)
+    assert 0 < rest.cached < 240
+    assert rest.cached + rest.extracted == 240
+
+
+@pytest.mark.parametrize("device", ["cuda,cuda", "cuda:0,cuda:0", "cpu,cuda:0", "auto,cpu", "", "cuda:0,"])
+def test_devices_that_make_no_sense_together_are_refused(device):
+    with pytest.raises(UsageError, match=r"device: expected auto, .*, or several as cuda:0,cuda:1, got"):
+        device_names(device)
