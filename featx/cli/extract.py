@@ -27,6 +27,7 @@ _ADVICE = {
     "forward": "a faster device, such as a GPU, or a smaller backbone",
     "write": "a faster disk for the cache",
 }
+_FASTER_PIXELS = {"exact": "fast", "fast": "nvjpeg on a GPU"}
 
 
 @takes_settings
@@ -163,10 +164,11 @@ def _advice(done: "Run") -> str | None:
     stage = done.bottleneck
     if stage is None or done.shares[stage] < _LIMITING_SHARE:
         return None
-    # Descriptors, which are computed in this stage, take exact pixels only; they have no layer.
-    exact = [outcome.task.spec for outcome in done.outcomes if outcome.task.spec.pixels == "exact"]
-    if stage == "decode" and any(spec.layer for spec in exact):
-        return "more cores, or pixels=fast"
+    if stage == "decode":
+        specs = [outcome.task.spec for outcome in done.outcomes]
+        pixels = {spec.pixels for spec in specs if spec.layer}  # a descriptor has no layer, nor other pixels
+        faster = [f", or pixels={name}" for slow, name in _FASTER_PIXELS.items() if slow in pixels]
+        return "".join([_ADVICE[stage], *faster[:1]])
     return _ADVICE[stage]
 
 

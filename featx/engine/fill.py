@@ -19,7 +19,7 @@ from featx.engine.runtime import build_runtime, choose_device, default_batch_siz
 from featx.engine.settings import Settings
 from featx.engine.stages import STAGES, Prepared, StageClock, Station, prepare_rows
 from featx.engine.writer import Writer
-from featx.errors import DecodeError, ExtractionError, FeatxError, SampleIOError
+from featx.errors import DecodeError, ExtractionError, FeatxError, SampleIOError, UsageError
 from featx.extractors.spec import ExtractorSpec
 from featx.samples import SampleTable, pillow_warnings_ignored
 
@@ -349,6 +349,12 @@ def _stations(
         hasattr(extractor, "forward") for extractor in extractors
     ]  # a descriptor is done once it has prepared
     device = choose_device(settings.device) if any(networks) else "cpu"
+    for extractor in extractors:
+        if extractor.spec.pixels == "nvjpeg" and not device.startswith("cuda"):
+            raise UsageError(
+                f"{extractor.spec.text}: pixels=nvjpeg are decoded on a CUDA device, and this run is on {device}. "
+                "Use pixels=fast."
+            )
     batch_size = settings.batch_size or default_batch_size(device)
     runtimes = [
         build_runtime(
@@ -368,7 +374,7 @@ def _stations(
         "versions": package_versions(),
     }
     stations = [
-        Station(extractor, task.store, runtime)
+        Station(extractor, task.store, runtime, device)
         for extractor, task, runtime in zip(extractors, tasks, runtimes, strict=True)
     ]
     return stations, batch_size, provenance

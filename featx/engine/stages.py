@@ -4,7 +4,7 @@ import os
 import queue
 import threading
 import time
-from collections.abc import Generator, Iterable, Sequence
+from collections.abc import Generator, Hashable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -13,7 +13,7 @@ import numpy as np
 from featx.cache import MISSING, Store
 from featx.engine.runtime import Runtime
 from featx.errors import DecodeError, ExtractionError, SampleIOError
-from featx.samples import SampleTable, decode, decode_fast, key_of
+from featx.samples import SampleTable, decode, decode_fast, decode_nvjpeg, key_of
 
 if TYPE_CHECKING:
     from featx.extractors.backbone import Backbone
@@ -51,13 +51,22 @@ class Station:
     store : Store
     runtime : Runtime or None
         Runs the backbone's batches; None for a descriptor, which is done once it is prepared.
+    device : str
+        torch's name of where it runs.
     """
 
     extractor: "Backbone | DescriptorExtractor"
     store: Store
     runtime: Runtime | None
+    device: str = "cpu"
     _under_way: set[bytes] = field(default_factory=set)
     _lock: threading.Lock = field(default_factory=threading.Lock)
+
+    @property
+    def geometry(self) -> tuple[object, ...] | None:
+        """How a backbone resizes: several may have it in common. None for a descriptor."""
+        preprocessing = getattr(self.extractor, "preprocessing", None)
+        return None if preprocessing is None else preprocessing.geometry
 
     def claim(self, key: bytes) -> bool:
         """Tell whether a key has no vector here and none under way; the caller has then to compute it."""
@@ -232,23 +241,32 @@ def _prepare(table: SampleTable, row: int, stations: Sequence[Station], clock: S
     inputs: dict[int, np.ndarray] = {}
     failed: dict[int, str] = {}
     decoded: dict[str, Any] = {}
+    resized: dict[Hashable, np.ndarray] = {}
     for index in lacking:
-        extractor = stations[index].extractor
-        pixels = extractor.spec.pixels
+        station = stations[index]
+        pixels = station.extractor.spec.pixels
         try:
             if pixels not in decoded:
-                decoded[pixels] = _decoded(raw, pixels)
+                decoded[pixels] = _decoded(raw, pixels, station.device)
             if isinstance(decoded[pixels], DecodeError):
                 raise decoded[pixels]
-            inputs[index] = extractor.prepare(decoded[pixels])
+            if station.geometry is None:
+                inputs[index] = station.extractor.prepare(decoded[pixels])
+                continue
+            way = (pixels, station.geometry)
+            if way not in resized:
+                resized[way] = station.extractor.prepare(decoded[pixels])
+            inputs[index] = resized[way]
         except DecodeError as error:
             failed[index] = str(error)
     clock.add("decode", time.perf_counter() - digested)
     return Prepared(row, key, inputs, failed, stat=stat, stat_at=stat_at)
 
 
-def _decoded(raw: Any, pixels: str) -> Any:
+def _decoded(raw: Any, pixels: str, device: str) -> Any:
     try:
+        if pixels == "nvjpeg":
+            return decode_nvjpeg(raw, device)
         return decode(raw) if pixels == "exact" else decode_fast(raw)
     except DecodeError as error:
         return error

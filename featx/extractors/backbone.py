@@ -95,7 +95,7 @@ class BackboneOptions:
         Empty for the default.
     size : int or None
         Side of the crop in pixels.
-    pixels : {"exact", "fast"} or None
+    pixels : {"exact", "fast", "nvjpeg"} or None
         None for ``exact`` in float32 and ``fast`` in half precision.
     """
 

@@ -38,7 +38,7 @@ class ModuleExtractor:
         Where to cut; by default the module's own output.
     pool : {"avg", "max", "cls", "gem", "flatten"}, optional
         Default ``avg`` for maps and tokens.
-    pixels : {"exact", "fast"}, optional
+    pixels : {"exact", "fast", "nvjpeg"}, optional
         Default ``exact`` in float32, else ``fast``.
 
     Raises

@@ -81,6 +81,11 @@ class Preprocessing:
             **{**asdict(self), "crop": crop, "resize": round(self.resize * crop / self.crop)}
         )
 
+    @property
+    def geometry(self) -> tuple[object, ...]:
+        """What `apply` depends on: where it is equal, so are its results."""
+        return (self.resize, self.crop, self.interpolation, self.squash)
+
     def apply(self, image: "Image.Image | torch.Tensor") -> np.ndarray:
         """Resize and crop; the scale to mean and std is left to the device that runs the network.
 
@@ -99,7 +104,7 @@ class Preprocessing:
             return np.ascontiguousarray(pixels.transpose(2, 0, 1))
         height, width = image.shape[-2:]
         if max(height, width) > _MAX_ASPECT * min(height, width):
-            return self.apply(Image.fromarray(image.permute(1, 2, 0).contiguous().numpy()))
+            return self.apply(Image.fromarray(image.permute(1, 2, 0).contiguous().cpu().numpy()))
         from torchvision.transforms import InterpolationMode
         from torchvision.transforms.v2 import functional
 
@@ -107,7 +112,9 @@ class Preprocessing:
         resized = functional.resize(
             image, size, interpolation=InterpolationMode(self.interpolation), antialias=True
         )
-        cropped: np.ndarray = functional.center_crop(resized, [self.crop, self.crop]).contiguous().numpy()
+        cropped: np.ndarray = (
+            functional.center_crop(resized, [self.crop, self.crop]).contiguous().cpu().numpy()
+        )
         return cropped
 
     def _apply_pillow(self, image: Image.Image) -> Image.Image:

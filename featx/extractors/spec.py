@@ -95,7 +95,7 @@ class ExtractorSpec:
         Resize, crop, interpolation, mean and standard deviation: the geometry and scale of the input.
     decode : mapping
         The decode policy, see `featx.samples.DECODE_POLICY`.
-    pixels : {"exact", "fast"}
+    pixels : {"exact", "fast", "nvjpeg"}
         Which decoder and resize produced the pixels.
     precision : str
         Number format of the forward pass: ``float32``, ``float16`` or ``bfloat16``.

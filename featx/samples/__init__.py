@@ -10,6 +10,7 @@ from featx.samples.decode import (
     decoder_versions,
     pillow_warnings_ignored,
 )
+from featx.samples.nvjpeg import decode_nvjpeg
 from featx.samples.read import read_labelled, read_samples
 from featx.samples.table import RawSample, SampleTable, key_of
 
@@ -22,6 +23,7 @@ __all__ = [
     "SampleTable",
     "decode",
     "decode_fast",
+    "decode_nvjpeg",
     "decoder_versions",
     "key_of",
     "pillow_warnings_ignored",

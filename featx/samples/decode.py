@@ -26,12 +26,14 @@ __all__ = [
     "decode",
     "decode_fast",
     "decoder_versions",
+    "jpeg_header",
     "pillow_warnings_ignored",
     "to_rgb",
+    "turned",
 ]
 
-Pixels = Literal["exact", "fast"]
-"""Which decoder makes the pixels: Pillow alone, or torchvision where it is safe."""
+Pixels = Literal["exact", "fast", "nvjpeg"]
+"""Which decoder makes the pixels: Pillow alone, torchvision where it is safe, or nvJPEG on a GPU where that can."""
 
 PIXEL_LIMIT = 89_478_485
 """The most pixels that an image may have, checked before any is decompressed."""
@@ -109,12 +111,11 @@ def decode_fast(raw: RawSample) -> "torch.Tensor":
 
     if isinstance(raw, np.ndarray):
         return torch.from_numpy(np.array(raw)).permute(2, 0, 1)
-    image = _opened(raw)
-    if image.format != "JPEG" or image.mode not in ("L", "RGB"):
-        return torch.from_numpy(np.array(to_rgb(image))).permute(2, 0, 1)
+    orientation = jpeg_header(raw)
+    if orientation is None:
+        return torch.from_numpy(np.array(to_rgb(_opened(raw)))).permute(2, 0, 1)
     from torchvision.io import ImageReadMode
 
-    _check_size(image)
     try:
         # The operator and not torchvision.io.decode_jpeg, which is the same behind a DeprecationWarning.
         # The copy is for frombuffer, which warns about memory that it may not write to.
@@ -122,8 +123,23 @@ def decode_fast(raw: RawSample) -> "torch.Tensor":
             torch.frombuffer(bytearray(raw), dtype=torch.uint8), ImageReadMode.RGB.value, False
         )
     except RuntimeError as error:
-        raise DecodeError(_reason(error, image.format)) from error
-    return _turned(planes, _orientation(image))
+        raise DecodeError(_reason(error, "JPEG")) from error
+    return turned(planes, orientation)
+
+
+def jpeg_header(raw: bytes) -> int | None:
+    """Return the orientation of an 8-bit grey or RGB JPEG, 1 to 8; None for anything else.
+
+    Raises
+    ------
+    DecodeError
+        If the header cannot be read, or announces too many pixels.
+    """
+    image = _opened(raw)
+    if image.format != "JPEG" or image.mode not in ("L", "RGB"):
+        return None
+    _check_size(image)
+    return _orientation(image)
 
 
 @contextmanager
@@ -248,7 +264,7 @@ def _transpositions() -> Mapping[int, "Image.Transpose"]:
     }
 
 
-def _turned(planes: "torch.Tensor", orientation: int) -> "torch.Tensor":
+def turned(planes: "torch.Tensor", orientation: int) -> "torch.Tensor":
     """Apply an EXIF orientation to a tensor of shape (3, height, width)."""
     if orientation >= 5:
         planes = planes.transpose(1, 2)

@@ -144,7 +144,12 @@ def run_of(shares, *extractors):
             [("exact", ("features",)), ("fast", ())],
             "more cores, or pixels=fast",
         ),
-        ({"decode": 0.9}, [("exact", ()), ("fast", ("features",))], "more cores"),
+        (
+            {"decode": 0.9},
+            [("exact", ()), ("fast", ("features",))],
+            "more cores, or pixels=nvjpeg on a GPU",
+        ),
+        ({"decode": 0.9}, [("exact", ()), ("nvjpeg", ("features",))], "more cores"),
         (
             {"decode": 0.6, "forward": 0.9},
             [("exact", ("features",))],

@@ -8,7 +8,8 @@ import pytest
 from PIL import Image
 
 from featx.cache import disk
-from featx.errors import CacheError, DecodeError, ExtractionError
+from featx.errors import CacheError, DecodeError, ExtractionError, UsageError
+from featx.extractors.preprocessing import Preprocessing
 
 COLOUR = "pixels:size=1"
 
@@ -19,6 +20,29 @@ def test_several_extractors_share_one_reading_and_one_decoding(fill, pictures, r
     # Until one was known to lack a vector no extractor was built: it is read again, with those that were under way.
     assert set(reads) == set(range(5))
     assert max(reads.count(row) for row in range(5)) <= 2
+
+
+def test_backbones_of_one_geometry_share_one_resizing(fill, pictures, monkeypatch):
+    sizes = []
+    real = Preprocessing.apply
+    monkeypatch.setattr(
+        Preprocessing,
+        "apply",
+        lambda preprocessing, image: sizes.append(preprocessing.crop) or real(preprocessing, image),
+    )
+    folder = pictures(4)
+    done = fill(folder, "nano:size=32:layer=features.3+nano:size=64+nano:size=32:layer=features.12")
+    assert sorted(sizes) == [32] * 4 + [64] * 4
+    alone = fill(folder, "nano:size=32:layer=features.12", cache="another")
+    rows = np.arange(4)
+    assert (done.matrix(rows)[:, 24 + 576 :] == alone.matrix(rows)).all()
+
+
+def test_pixels_from_a_gpu_are_refused_without_one(fill, pictures):
+    with pytest.raises(
+        UsageError, match=r"pixels=nvjpeg are decoded on a CUDA device, and this run is on cpu"
+    ):
+        fill(pictures(1), "nano:pixels=nvjpeg")
 
 
 def test_a_copy_of_the_files_elsewhere_builds_no_extractor(counts, fill, pictures, tmp_path, request):

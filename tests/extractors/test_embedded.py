@@ -58,7 +58,10 @@ def test_its_identity_is_that_of_its_weights_and_preprocessing(weights):
     assert (spec.text, spec.n_features) == ("nano", 576)
     assert spec.weights == hashlib.sha256(weights.read_bytes()).hexdigest()
     assert spec.fingerprint == resolved("featx/nano").fingerprint
-    assert len({resolved(text).fingerprint for text in ("nano", "nano:size=64", "nano:layer=features:pool=max")}) == 3
+    assert (
+        len({resolved(text).fingerprint for text in ("nano", "nano:size=64", "nano:layer=features:pool=max")})
+        == 3
+    )
 
 
 def test_a_vector_is_what_torchvisions_own_network_and_transforms_give(weights, tmp_path):

@@ -311,5 +311,5 @@ def test_decoder_versions_name_what_decodes():
 
     assert decoder_versions("exact") == f"policy 1; Pillow {Image.__version__}"
     assert torchvision.__version__.partition("+")[0] in decoder_versions("fast")
-    with pytest.raises(UsageError, match="expected one of exact, fast, got 'quick'"):
+    with pytest.raises(UsageError, match="expected one of exact, fast, nvjpeg, got 'quick'"):
         decoder_versions("quick")

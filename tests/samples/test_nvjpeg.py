@@ -1,0 +1,125 @@
+"""Decoding on a GPU: what is handed to it, what is not, and what becomes of what it cannot read.
+
+Where there is no GPU its operator's place is taken by the CPU's, which takes one JPEG at a time.
+"""
+
+import io
+import threading
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from featx.errors import DecodeError
+from featx.samples import decode_fast, decode_nvjpeg, nvjpeg
+
+
+def encoded(number, kind="JPEG", mode="RGB", **options):
+    rows, columns = np.mgrid[0:48, 0:64]
+    image = np.stack([rows * 4, columns * 3, np.full_like(rows, number)], axis=-1).astype(np.uint8)
+    buffer = io.BytesIO()
+    Image.fromarray(image).convert(mode).save(buffer, kind, **options)
+    return buffer.getvalue()
+
+
+def turned_by_exif():
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    return encoded(0, exif=exif)
+
+
+@pytest.fixture
+def batches(monkeypatch):
+    """Decode on the CPU in the GPU's place; return the lists of bytes it was given."""
+    given = []
+    nvjpeg._decoder.cache_clear()
+
+    def decode(raws, device):
+        assert device == "cuda:0"
+        given.append(raws)
+        return [
+            torch.ops.image.decode_jpeg(torch.frombuffer(bytearray(raw), dtype=torch.uint8), 3, False)
+            for raw in raws
+        ]
+
+    monkeypatch.setattr(nvjpeg, "_decode_on_gpu", decode)
+    return given
+
+
+def same(raw):
+    return torch.equal(decode_nvjpeg(raw, "cuda:0"), decode_fast(raw))
+
+
+def test_jpegs_are_decoded_there_and_turned(batches):
+    grey, colour, turned = encoded(1, mode="L"), encoded(2), turned_by_exif()
+    assert all(map(same, (grey, colour, turned)))
+    assert decode_nvjpeg(turned, "cuda:0").shape == (3, 64, 48)
+    assert [grey] in batches
+    assert [colour] in batches
+
+
+@pytest.mark.parametrize("raw", [encoded(1, "PNG"), encoded(1, mode="CMYK"), np.ones((5, 4, 3), np.uint8)])
+def test_everything_else_is_decoded_on_the_cpu(batches, raw):
+    assert same(raw)
+    assert batches == []
+
+
+def test_what_several_threads_wait_for_is_decoded_together(batches, monkeypatch):
+    real, begun, go = nvjpeg._decode_on_gpu, threading.Event(), threading.Event()
+
+    def slow(raws, device):
+        begun.set()
+        assert go.wait(60)
+        return real(raws, device)
+
+    monkeypatch.setattr(nvjpeg, "_decode_on_gpu", slow)
+    raws = [encoded(number) for number in range(6)]
+    with ThreadPoolExecutor(6) as pool:
+        first = pool.submit(decode_nvjpeg, raws[0], "cuda:0")
+        assert begun.wait(60)
+        others = [pool.submit(decode_nvjpeg, raw, "cuda:0") for raw in raws[1:]]
+        while nvjpeg._decoder("cuda:0").qsize() < 5:
+            pass
+        go.set()
+        decoded = [future.result() for future in (first, *others)]
+    assert [len(batch) for batch in batches] == [1, 5]
+    assert all(torch.equal(one, decode_fast(raw)) for one, raw in zip(decoded, raws, strict=True))
+
+
+@pytest.mark.parametrize("fault", [RuntimeError("nvJPEG: not supported"), TypeError("something else")])
+def test_one_that_it_cannot_read_falls_to_the_cpu_and_spoils_no_other(batches, monkeypatch, fault):
+    real = nvjpeg._decode_on_gpu
+    hard, easy = encoded(1), encoded(2)
+
+    def picky(raws, device):
+        if hard in raws:
+            raise fault
+        return real(raws, device)
+
+    monkeypatch.setattr(nvjpeg, "_decode_on_gpu", picky)
+    waiting = [nvjpeg._Waiting(raw) for raw in (easy, hard, easy)]
+    nvjpeg._decode(waiting, "cuda:0")
+    assert [one.planes is None for one in waiting] == [False, True, False]
+    assert same(hard)
+    assert same(easy)
+
+
+def test_a_damaged_jpeg_is_refused_with_the_cpus_reason(batches):
+    raw = encoded(1)
+    damaged = raw[: len(raw) // 2]
+    with pytest.raises(DecodeError) as on_cpu:
+        decode_fast(damaged)
+    with pytest.raises(DecodeError) as on_gpu:
+        decode_nvjpeg(damaged, "cuda:0")
+    assert str(on_gpu.value) == str(on_cpu.value)
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU")
+def test_a_gpu_gives_nearly_the_pixels_of_the_cpu(assets):
+    for path in sorted((assets / "datasets/hymenoptera/val/ants").glob("*.jpg")):
+        raw = path.read_bytes()
+        there, here = decode_nvjpeg(raw, "cuda:0").cpu().float(), decode_fast(raw).float()
+        assert there.shape == here.shape
+        assert (there - here).abs().mean() < 2
