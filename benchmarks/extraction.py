@@ -149,9 +149,9 @@ def speed(bench: Bench) -> tuple[str, str, Any]:
         ratios.append(f"| {model.title} | {rate(ours)} | {' | '.join(cells)} |")
     text = f"""
 Photos of some 75 KB on {CORES} cores, none of them in the cache; medians of {bench.rounds} interleaved rounds.
-The limit is what the cores could do if decoding (reading, digesting, decoding, resizing, in core-milliseconds an image) and the
-faster of featx's runtimes, each measured alone, were all their work. featx is `featx extract` with nothing but data,
-extractor and cache. Both by the difference of two data sets, which start-up is no part of.
+featx is `featx extract` with nothing but data, extractor and cache, by the difference of two data sets, which start-up
+is no part of. The limit is what the cores could do if decoding (reading, digesting, decoding and resizing) and the
+faster of featx's runtimes, each alone and in core-milliseconds an image, were all their work.
 
 | backbone | precision | runtime | decode, ms | forward, ms | limit, images/s | featx, images/s | share of the limit |
 |---|---|---|---|---|---|---|---|

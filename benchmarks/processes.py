@@ -6,6 +6,7 @@ import statistics
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
@@ -29,8 +30,8 @@ __all__ = [
 
 HERE = Path(__file__).parent
 CORES = len(os.sched_getaffinity(0))
-
 FEATX = str(Path(sys.executable).with_name("featx"))
+PATIENCE_SECONDS = 300
 # Nothing is asked of a GPU: the limits are those of the cores.
 _ENVIRONMENT = {**os.environ, "CUDA_VISIBLE_DEVICES": "", "PYTHONWARNINGS": "ignore"}
 
@@ -78,18 +79,23 @@ def extract(data: Path, *extractors: str, bench: Bench, cache: Path | None = Non
 
 
 def ran(*command: Any) -> Ran:
-    """Run a process to its end; one that fails ends everything."""
+    """Run a process to its end; one that fails, or seems never to end, ends everything."""
     words = [str(word) for word in command]
     with tempfile.TemporaryFile("w+") as out, tempfile.TemporaryFile("w+") as errors:
         began = time.perf_counter()
         process = subprocess.Popen(words, stdout=out, stderr=errors, env=_ENVIRONMENT)
+        hung = threading.Timer(PATIENCE_SECONDS, process.kill)
+        hung.start()
         _, status, usage = os.wait4(process.pid, 0)
         seconds = time.perf_counter() - began
+        hung.cancel()
         process.returncode = os.waitstatus_to_exitcode(status)
         out.seek(0)
         errors.seek(0)
         if process.returncode:
-            raise SystemExit(f"{' '.join(words)}\nended with {process.returncode}:\n{errors.read()[-2000:]}")
+            raise SystemExit(
+                f"{' '.join(words)}\nended with {process.returncode} after {seconds:.0f} s:\n{errors.read()[-2000:]}"
+            )
         printed = out.read().strip().splitlines()
     said = json.loads(printed[-1]) if printed and printed[-1].startswith("{") else None
     return Ran(seconds, usage.ru_maxrss / 1024, said)
