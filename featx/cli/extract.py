@@ -104,12 +104,12 @@ def extract(
         f"{part['extracted']} extracted, {part['failed']} failed, {counted(part['n_features'], 'feature')} each"
         for part in values["extractors"]
     ]
-    if values["bottleneck"]:
+    if (busiest := values["bottleneck"]) is not None:
         lines.append(
             f"{values['images_per_second']:.0f} images/s"
             + "".join(f" by {runtime}" for runtime in values["runtimes"])
-            + f"; {values['bottleneck']} was the busiest stage "
-            f"(busy {values['stages'][values['bottleneck']]['share']:.0%} of the time)"
+            + f", the first kept after {values['starting_seconds']:.1f} s; {busiest} was the busiest stage "
+            f"(busy {values['stages'][busiest]['share']:.0%} of the time)"
             + (f"; {values['advice']} would help" if values["advice"] else "")
         )
     if export is not None:
@@ -124,6 +124,7 @@ def run_values(done: "Run") -> dict[str, Any]:
     """Return what a run did as JSON values."""
     common = {
         "seconds": done.seconds,
+        "starting_seconds": done.starting_seconds,
         "bottleneck": done.bottleneck,
         "advice": _advice(done),
         "runtimes": list(done.runtimes),

@@ -140,6 +140,9 @@ def fill_on_devices(
             work.extracted[fingerprint] = work.extracted.get(fingerprint, 0) + count
         for stage, seconds in one.work.stages.items():
             work.stages[stage] += seconds
+        work.first_published = min(
+            filter(None, (work.first_published, one.work.first_published)), default=None
+        )
         work.lanes = max(work.lanes, one.work.lanes)
         work.runtimes = tuple(dict.fromkeys((*work.runtimes, *one.work.runtimes)))
     if work.computed.any():

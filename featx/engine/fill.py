@@ -46,6 +46,8 @@ class Work:
         New vectors by fingerprint.
     seconds : float
         From the first read to the last publish, the extractors being built; 0 where nothing was missing.
+    first_published : float or None
+        When the first vectors were kept, by `time.monotonic`.
     stages : dict of str to float
         Busy seconds by stage, summed over threads.
     lanes : int
@@ -60,6 +62,7 @@ class Work:
     problems: dict[int, SampleIOError | DecodeError] = field(default_factory=dict)
     extracted: dict[str, int] = field(default_factory=dict)
     seconds: float = 0.0
+    first_published: float | None = None
     stages: dict[str, float] = field(default_factory=lambda: dict.fromkeys(STAGES, 0.0))
     lanes: int = 1
     n_processes: int = 1
@@ -221,6 +224,7 @@ class _Filling:
         finally:
             # Also when the run is interrupted or fails: what was computed is published, not dropped.
             self._writer.close()
+            self.work.first_published = self._writer.first_published
 
     def _begin_batch(self, index: int, station: Station, batch: list[tuple[int, bytes, np.ndarray]]) -> None:
         inputs = np.stack([inputs for _, _, inputs in batch])

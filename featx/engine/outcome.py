@@ -54,6 +54,8 @@ class Run:
         Samples that lack a vector of at least one extractor, in the order of the samples.
     seconds : float
         From start to last publish.
+    starting_seconds : float or None
+        From start to first publish; None where nothing was published.
     extracting_seconds : float
         From the first read to the last publish; 0 where nothing was missing.
     computed : ndarray of shape (n_samples,), bool
@@ -71,6 +73,7 @@ class Run:
     outcomes: tuple[Outcome, ...]
     failures: tuple[Failure, ...]
     seconds: float
+    starting_seconds: float | None
     extracting_seconds: float
     computed: np.ndarray
     stages: dict[str, float]

@@ -89,7 +89,7 @@ def run(
             for task in tasks:
                 # Others may have published some of these rows first: answer what is served from now on.
                 task.store.refresh()
-    done = _summarise(table, keys, tasks, work, settings=settings, seconds=time.monotonic() - started)
+    done = _summarise(table, keys, tasks, work, settings=settings, started=started)
     _judge(done, work, settings)
     return done
 
@@ -118,7 +118,7 @@ def look_up(
         tasks = open_tasks(asked, opened, device=settings.device, precision=settings.precision)
         keys = known_keys(table, hints)
         work = digest(table, keys, hints, settings=settings)
-    return _summarise(table, keys, tasks, work, settings=settings, seconds=time.monotonic() - started)
+    return _summarise(table, keys, tasks, work, settings=settings, started=started)
 
 
 def _take_turns(tasks: Sequence[Task], opened: OpenCache, turns: ExitStack) -> None:
@@ -138,7 +138,7 @@ def _summarise(
     work: Work,
     *,
     settings: Settings,
-    seconds: float,
+    started: float,
 ) -> Run:
     reasons = {row: str(problem) for row, problem in work.problems.items()}
     outcomes = []
@@ -160,7 +160,8 @@ def _summarise(
         keys=keys,
         outcomes=tuple(outcomes),
         failures=failures,
-        seconds=seconds,
+        seconds=time.monotonic() - started,
+        starting_seconds=None if work.first_published is None else work.first_published - started,
         extracting_seconds=work.seconds,
         computed=work.computed,
         stages=work.stages,

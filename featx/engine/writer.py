@@ -19,6 +19,7 @@ from featx.extractors.spec import ExtractorSpec
 __all__ = ["Writer"]
 
 PUBLISH_SECONDS = 30.0
+"""How long vectors wait for others; the first of a run do not, so that a cache that takes none is known at once."""
 
 
 class Writer:
@@ -34,6 +35,11 @@ class Writer:
         How long publishing one shard may take.
     clock : StageClock
         Where busy time is counted.
+
+    Attributes
+    ----------
+    first_published : float or None
+        When the first vectors were kept, by `time.monotonic`.
     """
 
     def __init__(
@@ -44,6 +50,7 @@ class Writer:
         stall_seconds: float,
         clock: StageClock,
     ) -> None:
+        self.first_published: float | None = None
         self._stations = stations
         self._provenance = provenance
         self._stall_seconds = stall_seconds
@@ -133,7 +140,10 @@ class Writer:
         spec = station.extractor.spec
         limit = rows_per_shard(spec.n_features, np.dtype(spec.dtype).itemsize)
         while buffer.rows and (
-            not due or buffer.rows >= limit or time.monotonic() - buffer.since > PUBLISH_SECONDS
+            not due
+            or buffer.holds_first_vectors
+            or buffer.rows >= limit
+            or time.monotonic() - buffer.since > PUBLISH_SECONDS
         ):
             started = self._publishing_since = time.monotonic()
             keys, features, failures = buffer.take(limit)
@@ -144,6 +154,7 @@ class Writer:
             finally:
                 self._publishing_since = None
                 self._clock.add("write", time.monotonic() - started)
+            self.first_published = self.first_published or time.monotonic()
             station.release(map(bytes, keys))
             station.release(key for key, _ in failures)
 
@@ -154,9 +165,15 @@ class _Buffer:
     def __init__(self, spec: ExtractorSpec) -> None:
         self.rows = 0
         self.since = 0.0
+        self._taken = False
         self._nothing = np.empty((0, spec.n_features), spec.dtype)
         self._blocks: collections.deque[tuple[Sequence[bytes], np.ndarray]] = collections.deque()
         self._failures: list[tuple[bytes, str]] = []
+
+    @property
+    def holds_first_vectors(self) -> bool:
+        """Whether vectors are here, and none went before."""
+        return bool(self._blocks) and not self._taken
 
     def add(
         self, keys: Sequence[bytes], features: np.ndarray | None, failures: Sequence[tuple[bytes, str]]
@@ -180,6 +197,7 @@ class _Buffer:
                 block_keys, block = block_keys[:room], block[:room]
             keys.extend(block_keys)
             features.append(block)
+            self._taken = True
         failures, self._failures = self._failures, []
         self.rows -= len(keys) + len(failures)
         self.since = time.monotonic()

@@ -21,6 +21,8 @@ def test_extract_says_what_it_did_for_all_and_for_each_extractor(command, photos
     assert [part["extractor"] for part in first["extractors"]] == ["pixels", "color_histogram"]
     second = command("extract", photos, "-x", "pixels")
     assert (second["cached"], second["extracted"]) == (20, 0)
+    assert 0 < first["starting_seconds"] <= first["seconds"]
+    assert second["starting_seconds"] is None
     assert second["images_per_second"] is None
     assert second["bottleneck"] is None
 
@@ -30,7 +32,7 @@ def test_what_ran_the_backbones_is_told(command, text, photos):
     assert command("extract", photos, "-x", "pixels")["runtimes"] == []
     assert command("extract", photos, *backbone, "--runtime", "openvino")["runtimes"] == ["openvino"]
     shown = text("extract", photos, *backbone, "--cache", "other").out
-    assert re.search(r"\n\d+ images/s by torch; ", shown)
+    assert re.search(r"\n\d+ images/s by torch, the first kept after \d+\.\d s; ", shown)
 
 
 def test_extractors_that_share_a_part_compute_it_once(command, photos):
@@ -121,7 +123,8 @@ def test_export_is_refused_for_several_extractors_before_any_work(text, photos, 
 def test_a_person_reads_counts_and_rate(text, photos):
     shown = text("extract", photos, "-x", "pixels")
     assert "pixels: 20 samples, 0 cached, 20 extracted, 0 failed, 768 features each" in shown.out
-    rate = r"\n\d+ images/s; \w+ was the busiest stage \(busy (\d+)% of the time\)(; .+ would help)?\n"
+    rate = r"\n\d+ images/s, the first kept after \d+\.\d s; \w+ was the busiest stage "
+    rate += r"\(busy (\d+)% of the time\)(; .+ would help)?\n"
     share = re.search(rate, shown.out)
     assert 0 <= int(share[1]) <= 100
 

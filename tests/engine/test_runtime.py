@@ -292,7 +292,10 @@ def test_a_device_that_is_not_there_is_refused():
     assert choose_device("auto") in ("cpu", "cuda", "mps")
     with pytest.raises(UsageError, match="device: expected one that torch sees here, got 'cuda:99'"):
         choose_device("cuda:99")
-    with pytest.raises(UsageError, match="device: expected auto, cpu, mps, cuda or cuda:N, got 'cuda:x'"):
+    with pytest.raises(
+        UsageError,
+        match="device: expected auto, cpu, mps, cuda, cuda:N, or several as cuda:0,cuda:1, got 'cuda:x'",
+    ):
         choose_device("cuda:x")
 
 

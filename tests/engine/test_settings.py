@@ -9,7 +9,10 @@ from featx.errors import UsageError
 @pytest.mark.parametrize(
     ("wrong", "message"),
     [
-        ({"device": "gpu"}, r"device: expected auto, cpu, mps, cuda or cuda:N, got 'gpu'"),
+        (
+            {"device": "gpu"},
+            r"device: expected auto, cpu, mps, cuda, cuda:N, or several as cuda:0,cuda:1, got 'gpu'",
+        ),
         ({"device": "cuda:"}, "device: expected auto"),
         ({"runtime": "jax"}, "runtime: expected one of auto, torch, compile, openvino, got 'jax'"),
         ({"precision": "half"}, "precision: expected one of auto, float32, float16, bfloat16, got 'half'"),

@@ -1,6 +1,7 @@
 import signal
 import threading
 import time
+from contextlib import suppress
 from types import SimpleNamespace
 
 import numpy as np
@@ -59,7 +60,27 @@ def test_vectors_are_served_under_their_keys_after_closing(writing, store):
     at_work.close()
     positions = store.lookup(np.frombuffer(b"".join(keys(range(7))), np.uint8).reshape(-1, 32))
     np.testing.assert_array_equal(store.read(positions), rows(range(7)))
-    assert len(shards(store)) == 1
+    assert len(shards(store)) == 2
+
+
+def wait_for_shards(store, count):
+    deadline = time.monotonic() + 20
+    while len(shards(store)) < count and time.monotonic() < deadline:
+        time.sleep(0.02)
+    assert len(shards(store)) == count
+
+
+def test_the_first_vectors_are_published_at_once_and_later_ones_together(writing, store):
+    at_work = writing(store)
+    assert at_work.first_published is None
+    at_work.write_failure(0, keys([9])[0], "truncated PNG")
+    at_work.write(0, keys([1]), rows([1]))
+    wait_for_shards(store, 1)
+    for number in (2, 3, 4):
+        at_work.write(0, keys([number]), rows([number]))
+    at_work.close()
+    assert len(shards(store)) == 2
+    assert at_work.first_published <= time.monotonic()
 
 
 def test_a_shard_is_published_whenever_enough_rows_are_there(writing, store, monkeypatch):
@@ -75,11 +96,9 @@ def test_a_shard_is_published_whenever_enough_rows_are_there(writing, store, mon
 def test_a_shard_is_published_when_its_first_row_has_waited_long_enough(writing, store, monkeypatch):
     monkeypatch.setattr(writer, "PUBLISH_SECONDS", 0.1)
     at_work = writing(store)
-    at_work.write(0, keys([1]), rows([1]))
-    deadline = time.monotonic() + 20
-    while not shards(store) and time.monotonic() < deadline:
-        time.sleep(0.05)
-    assert len(shards(store)) == 1
+    for number in (1, 2):
+        at_work.write(0, keys([number]), rows([number]))
+        wait_for_shards(store, number)
     at_work.close()
 
 
@@ -192,15 +211,17 @@ def test_an_interruption_while_closing_waits_for_the_last_shard(
         time.sleep(0.5)
         return real(*arguments, **keywords)
 
-    monkeypatch.setattr(store, "publish", slow)
     at_work = writing(store)
     at_work.write(0, keys([1]), rows([1]))
+    wait_for_shards(store, 1)
+    monkeypatch.setattr(store, "publish", slow)
+    at_work.write(0, keys([2]), rows([2]))  # waits to be published by close
     # A real signal, taken by the main thread, in the middle of the last publish.
     threading.Thread(target=lambda: (publishing.wait(), signal.raise_signal(number))).start()
     with pytest.raises(error):
         at_work.close()
     assert interruptions == [number]
-    assert len(shards(store)) == 1
+    assert len(shards(store)) == 2
 
 
 @pytest.mark.parametrize(
@@ -210,7 +231,6 @@ def test_a_second_interruption_while_closing_ends_it_and_half_publishes_nothing(
     writing, store, monkeypatch, interruptions, number, error
 ):
     real, publishing, go_on = disk.sync_file, threading.Event(), threading.Event()
-    store.publish(np.zeros((1, 32), np.uint8), rows([0]))
 
     def hanging(file):
         publishing.set()
@@ -224,9 +244,11 @@ def test_a_second_interruption_while_closing_ends_it_and_half_publishes_nothing(
             while len(interruptions) < count:
                 time.sleep(0.01)
 
-    monkeypatch.setattr(disk, "sync_file", hanging)
     at_work = writing(store)
     at_work.write(0, keys([1]), rows([1]))
+    wait_for_shards(store, 1)
+    monkeypatch.setattr(disk, "sync_file", hanging)
+    at_work.write(0, keys([2]), rows([2]))  # waits to be published by close
     threading.Thread(target=interrupt, daemon=True).start()
     started = time.monotonic()
     try:
@@ -260,11 +282,14 @@ def writing_to_blocked(spec, store, tmp_path):
 @pytest.mark.parametrize("n_blocked", [1, 2])
 def test_extractors_that_cannot_be_written_take_no_other_with_them(writing_to_blocked, store, n_blocked):
     at_work = writing_to_blocked(n_blocked)
-    for station in range(n_blocked + 1):
-        at_work.write(station, keys([1]), rows([1]))
+    at_work.write(n_blocked, keys([1]), rows([1]))  # published at once
+    at_work.write(n_blocked, keys([2]), rows([2]))  # waits for others
+    for station in range(n_blocked):
+        with suppress(CacheError):  # raised again by close
+            at_work.write(station, keys([1]), rows([1]))
     with pytest.raises(CacheError, match="blocked"):
         at_work.close()
-    assert len(shards(store)) == 1
+    assert len(shards(store)) == 2
 
 
 def test_an_extractor_that_cannot_be_written_takes_no_vectors_with_it_that_were_still_to_wait(
@@ -272,8 +297,9 @@ def test_an_extractor_that_cannot_be_written_takes_no_vectors_with_it_that_were_
 ):
     monkeypatch.setattr(writer, "rows_per_shard", lambda n_features, itemsize: 2)
     at_work = writing_to_blocked(1)
-    at_work.write(1, keys([1]), rows([1]))  # half a shard
+    at_work.write(1, keys([1]), rows([1]))  # published at once
+    at_work.write(1, keys([2]), rows([2]))  # half a shard
     at_work.write(0, keys([1, 2]), rows([1, 2]))  # a whole one, which is written at once
     with pytest.raises(CacheError, match="blocked"):
         at_work.close()
-    assert len(shards(store)) == 1
+    assert len(shards(store)) == 2
