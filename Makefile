@@ -32,3 +32,4 @@ bench: $(BIN)/installed ## Measure, as ratios within one run; writes docs/perfor
 	$(BIN)/python benchmarks/grid_search.py
 	$(BIN)/python benchmarks/search.py
 	$(BIN)/python benchmarks/few_shot.py
+	$(BIN)/python benchmarks/extraction.py

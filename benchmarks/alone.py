@@ -48,12 +48,12 @@ def main() -> None:
     )
     table = read_samples(options.folder)
     found = {"precision": tasks[0].spec.precision, "decode": {}, "forward": {}}
-    inputs = decode(table.take(np.arange(min(32, len(table)))), tasks, workers=options.cores)
-    for text, together in (("first", tasks[:1]), ("all", tasks)):
-        if text == "first" or len(tasks) > 1:
-            inputs, found["decode"][text] = cost(
-                lambda together=together: decode(table, together, workers=options.cores), len(table)
-            )
+    extractors = [load(task.asked, task.spec) for task in tasks]
+    decode(table.take(np.arange(min(32, len(table)))), tasks, extractors, workers=options.cores)
+    for name, number in {"first": 1, "all": len(tasks)}.items():
+        inputs, found["decode"][name] = cost(
+            lambda number=number: decode(table, tasks[:number], extractors, workers=options.cores), len(table)
+        )
     batch_size = default_batch_size(device)
     for station, task in enumerate(tasks):
         batches = batches_of([one[station] for one in inputs], batch_size, options.forwarded)
@@ -74,9 +74,14 @@ def main() -> None:
     print(json.dumps(found))
 
 
-def decode(table: SampleTable, tasks: Sequence[Task], *, workers: int) -> list[dict[int, np.ndarray]]:
+def decode(
+    table: SampleTable, tasks: Sequence[Task], extractors: Sequence[Any], *, workers: int
+) -> list[dict[int, np.ndarray]]:
     """Read, digest, decode and resize every photo."""
-    stations = [Station(load(task.asked, task.spec), task.store, None) for task in tasks]
+    # The stores are empty, and stay so: every row is missing every time.
+    stations = [
+        Station(extractor, task.store, None) for task, extractor in zip(tasks, extractors, strict=False)
+    ]
     rows = prepare_rows(
         table,
         range(len(table)),

@@ -22,12 +22,13 @@ from typing import Any
 
 from page import PAGE, write_section
 from pictures import ASSETS, MANY, link_photos, write_photos
-from processes import CORES, HERE, Bench, LeftOut, difference_of, extract, lines, median, ran
+from processes import CORES, FEW_ROUNDS, HERE, Bench, LeftOut, difference_of, extract, lines, median, ran
 from promises import large, small, start
 
 MOBILENET = f"mobilenet_v2:weights={ASSETS / 'weights' / 'mobilenet_v2.pth'}"
 SQUEEZENET = f"squeezenet1_1:weights={ASSETS / 'weights' / 'squeezenet1_1.pth'}"
 PEERS = {"timm": "timm", "embetter": "embetter.vision", "img2vec": "img2vec_pytorch"}
+SLOW = {"embetter": 4}  # goes over so many times fewer images
 
 
 @dataclass(frozen=True)
@@ -52,8 +53,8 @@ MODELS = (
         "ResNet-50",
         "resnet50",
         "resnet50:weights=none",
-        first=64,
-        more=320,
+        first=32,
+        more=224,
         forwarded=128,
         looped=(32, 64),
         share=0.90,
@@ -64,10 +65,10 @@ MODELS = (
         "MobileNetV2",
         "mobilenet_v2",
         MOBILENET,
-        first=128,
+        first=64,
         more=1024,
         forwarded=512,
-        looped=(64, 256),
+        looped=(64, 192),
         share=0.85,
         ratio=FLOAT32_AND_BFLOAT16,
     ),
@@ -76,7 +77,7 @@ MODELS = (
         "vit_b_16",
         "vit_b_16:weights=none",
         first=32,
-        more=96,
+        more=64,
         forwarded=64,
         looped=(32, 32),
         share=None,
@@ -140,7 +141,7 @@ def speed(bench: Bench) -> tuple[str, str, Any]:
         cells = []
         for way in ("textbook", *PEERS):
             if way in found:
-                times = median(other / one for other, one in zip(found[way], ours, strict=True))
+                times = median(other / one for other, one in zip(found[way], ours, strict=False))
                 bound = model.ratio.get(precision) if way == "textbook" else None
                 told = f" (at least {bound:g})" if bound is not None else ""
                 cells.append(f"{rate(found[way])}, **{times:.1f}** times{told}")
@@ -158,9 +159,10 @@ faster of featx's runtimes, each alone and in core-milliseconds an image, were a
 {lines(limits)}
 
 The textbook loop is an `ImageFolder`, torchvision's transforms, a `DataLoader` (batches of 32, two workers) and the
-network in eager float32. timm is the same of timm's own; embetter is `ImageLoader` and `TimmEncoder`; img2vec is
-`Img2Vec.get_vec` on lists of 32 pictures. All but featx's MobileNetV2 have random weights, which speed does not depend
-on. Images a second, and how many times as many featx does:
+network in eager float32. timm is the same of timm's own, embetter is `ImageLoader` and `TimmEncoder`, img2vec is
+`Img2Vec.get_vec` on lists of 32 pictures; these three ran in {min(FEW_ROUNDS, bench.rounds)} rounds. All networks but
+featx's MobileNetV2 have random weights, which speed does not depend on. Images a second, and how many times as many
+featx does:
 
 | backbone | featx | textbook | timm | embetter | img2vec |
 |---|---|---|---|---|---|
@@ -176,10 +178,15 @@ def measured_speed(model: Model, bench: Bench, peers: Sequence[str]) -> dict[str
     photos = write_photos(folder / "pool", first + more)
     small, large = photo_sets(folder, photos, first)
     difference = link_photos(photos[first:], folder / "difference")
-    loop_first, loop_more = (bench.sized(number, least=32) for number in model.looped)
-    looped = [
-        link_photos(photos[:number], folder / f"{number}") for number in (loop_first, loop_first + loop_more)
-    ]
+
+    def loop(way: str) -> Callable[[], float]:
+        command = (bench.peers_python if way in PEERS else sys.executable, HERE / "peers.py", way, model.name)
+        smaller, by = (bench.sized(number, least=32) // SLOW.get(way, 1) for number in model.looped)
+        data = [
+            link_photos(photos[:number], folder / f"{way}-{number}") for number in (smaller, smaller + by)
+        ]
+        return lambda: difference_of(*[ran(*command, images) for images in data]) / by
+
     forwarded = bench.sized(model.forwarded, least=64)
     best: list[str] = []
 
@@ -188,13 +195,10 @@ def measured_speed(model: Model, bench: Bench, peers: Sequence[str]) -> dict[str
         best[:] = [fastest(said["forward"][model.extractor])]
         return said
 
-    def loop(way: str) -> Callable[[], float]:
-        command = (bench.peers_python if way in PEERS else sys.executable, HERE / "peers.py", way, model.name)
-        return lambda: difference_of(*[ran(*command, data) for data in looped]) / loop_more
-
     found = bench.in_turn(
         featx=lambda: [extract(data, model.extractor, bench=bench) for data in (small, large)],
         alone=alone,
+        rarely=PEERS,
         **{way: loop(way) for way in ("textbook", *peers)},
     )
     runs, alone_runs = found.pop("featx"), found.pop("alone")
@@ -225,7 +229,7 @@ def together(bench: Bench) -> tuple[str, str, Any]:
 
     def alone() -> dict[str, Any]:
         said = stages_alone(
-            difference, extractors, bench.sized(512, least=64), runtimes=sorted(set(best.values()))
+            difference, extractors, bench.sized(256, least=64), runtimes=sorted(set(best.values()))
         )
         best.update(best or {name: fastest(costs) for name, costs in said["forward"].items()})
         return said

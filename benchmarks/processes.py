@@ -17,6 +17,7 @@ from typing import Any
 __all__ = [
     "CORES",
     "FEATX",
+    "FEW_ROUNDS",
     "HERE",
     "Bench",
     "LeftOut",
@@ -32,6 +33,7 @@ HERE = Path(__file__).parent
 CORES = len(os.sched_getaffinity(0))
 FEATX = str(Path(sys.executable).with_name("featx"))
 PATIENCE_SECONDS = 300
+FEW_ROUNDS = 3
 # Nothing is asked of a GPU: the limits are those of the cores.
 _ENVIRONMENT = {**os.environ, "CUDA_VISIBLE_DEVICES": "", "PYTHONWARNINGS": "ignore"}
 
@@ -61,13 +63,18 @@ class Bench:
     def sized(self, number: int, *, least: int) -> int:
         return max(least, round(number * self.scale))
 
-    def in_turn(self, **contenders: Callable[[], Any]) -> dict[str, list[Any]]:
-        """Run every contender once a round."""
+    def in_turn(self, *, rarely: Iterable[str] = (), **contenders: Callable[[], Any]) -> dict[str, list[Any]]:
+        """Run every contender once a round, but those that no bar depends on in the first few rounds only."""
         found = defaultdict(list)
         for number in range(self.rounds):
+            told = []
             for name, contender in contenders.items():
+                if name in rarely and number >= FEW_ROUNDS:
+                    continue
+                began = time.perf_counter()
                 found[name].append(contender())
-            print(f"  round {number + 1} of {self.rounds}", flush=True)
+                told.append(f"{name} {time.perf_counter() - began:.0f} s")
+            print(f"  round {number + 1} of {self.rounds}: {', '.join(told)}", flush=True)
         return found
 
 

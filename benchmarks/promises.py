@@ -34,16 +34,16 @@ def start(bench: Bench) -> tuple[str, str, Any]:
         cells = [f"**{median(run.seconds for run in runs):.2f}**{told}", "", "", ""]
         if name in ("one", "many"):
             cells[1] = f"{median(run.said['seconds'] for run in runs):.2f}"
-            cells[2] = f"{median(run.said['extracted'] / run.said['images_per_second'] for run in runs):.2f}"
+            cells[2] = f"{median(run.said['starting_seconds'] for run in runs):.2f}"
             cells[3] = "".join(runs[-1].said["runtimes"])
         rows.append(f"| {title} | {' | '.join(cells)} |")
     text = f"""
 `featx extract -x {extractor}` with nothing in the cache, from the command to its end, where its first row is published:
 of one picture, and of so many names that `--runtime auto` takes what it takes for many images. Seconds, medians of
-{bench.rounds} interleaved rounds. Beside it what featx's own `--json` tells: the whole run, and the part from the first
-read on, building the network included.
+{bench.rounds} interleaved rounds. Beside it what featx's own `--json` tells: of the whole run, and up to the first row
+kept.
 
-| command | seconds | `seconds` | extracting | runtime |
+| command | seconds | `seconds` | `starting_seconds` | runtime |
 |---|---|---|---|---|
 {lines(rows)}
 """
