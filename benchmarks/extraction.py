@@ -149,10 +149,11 @@ def speed(bench: Bench) -> tuple[str, str, Any]:
                 cells.append("not installed" if way in model.peers else "")
         ratios.append(f"| {model.title} | {rate(ours)} | {' | '.join(cells)} |")
     text = f"""
-Photos of some 75 KB on {CORES} cores, none of them in the cache; medians of {bench.rounds} interleaved rounds.
-featx is `featx extract` with nothing but data, extractor and cache, by the difference of two data sets, which start-up
-is no part of. The limit is what the cores could do if decoding (reading, digesting, decoding and resizing) and the
-faster of featx's runtimes, each alone and in core-milliseconds an image, were all their work.
+Photos of some 75 KB on {CORES} cores, none of them in the cache; medians of {bench.rounds} interleaved rounds, of
+{min(FEW_ROUNDS, bench.rounds)} where there is no bar. featx is `featx extract` with nothing but data, extractor and
+cache, by the difference of two data sets, which start-up is no part of. The limit is what the cores could do if
+decoding (reading, digesting, decoding and resizing) and the faster of featx's runtimes, each alone and in
+core-milliseconds an image, were all their work.
 
 | backbone | precision | runtime | decode, ms | forward, ms | limit, images/s | featx, images/s | share of the limit |
 |---|---|---|---|---|---|---|---|
@@ -160,9 +161,8 @@ faster of featx's runtimes, each alone and in core-milliseconds an image, were a
 
 The textbook loop is an `ImageFolder`, torchvision's transforms, a `DataLoader` (batches of 32, two workers) and the
 network in eager float32. timm is the same of timm's own, embetter is `ImageLoader` and `TimmEncoder`, img2vec is
-`Img2Vec.get_vec` on lists of 32 pictures; these three ran in {min(FEW_ROUNDS, bench.rounds)} rounds. All networks but
-featx's MobileNetV2 have random weights, which speed does not depend on. Images a second, and how many times as many
-featx does:
+`Img2Vec.get_vec` on lists of 32 pictures. All networks but featx's MobileNetV2 have random weights, which speed does
+not depend on. Images a second, and how many times as many featx does:
 
 | backbone | featx | textbook | timm | embetter | img2vec |
 |---|---|---|---|---|---|
@@ -198,7 +198,7 @@ def measured_speed(model: Model, bench: Bench, peers: Sequence[str]) -> dict[str
     found = bench.in_turn(
         featx=lambda: [extract(data, model.extractor, bench=bench) for data in (small, large)],
         alone=alone,
-        rarely=PEERS,
+        rarely=("featx", "alone", "textbook", *PEERS) if model.share is None else PEERS,
         **{way: loop(way) for way in ("textbook", *peers)},
     )
     runs, alone_runs = found.pop("featx"), found.pop("alone")
@@ -239,6 +239,7 @@ def together(bench: Bench) -> tuple[str, str, Any]:
             difference_of(*[extract(data, *extractors, bench=bench) for data in (small, large)]) / more
         ),
         alone=alone,
+        rarely=("featx", "alone"),  # a round takes long, and most of it is start-up
     )
     decode = [one["decode"]["first"]["cpu"] for one in found["alone"]]
     decode_all = [one["decode"]["all"]["cpu"] for one in found["alone"]]
@@ -248,7 +249,7 @@ def together(bench: Bench) -> tuple[str, str, Any]:
     )
     text = f"""
 MobileNetV2, SqueezeNet and `nano` in one `featx extract` over the photos of the section above; core-milliseconds an
-image, medians of {bench.rounds} interleaved rounds.
+image, medians of {min(FEW_ROUNDS, bench.rounds)} interleaved rounds.
 
 | work | ms |
 |---|---|

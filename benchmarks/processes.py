@@ -64,7 +64,7 @@ class Bench:
         return max(least, round(number * self.scale))
 
     def in_turn(self, *, rarely: Iterable[str] = (), **contenders: Callable[[], Any]) -> dict[str, list[Any]]:
-        """Run every contender once a round, but those that no bar depends on in the first few rounds only."""
+        """Run every contender once a round, the rare ones in the first few rounds only."""
         found = defaultdict(list)
         for number in range(self.rounds):
             told = []
@@ -74,6 +74,8 @@ class Bench:
                 began = time.perf_counter()
                 found[name].append(contender())
                 told.append(f"{name} {time.perf_counter() - began:.0f} s")
+            if not told:
+                break
             print(f"  round {number + 1} of {self.rounds}: {', '.join(told)}", flush=True)
         return found
 

@@ -38,10 +38,10 @@ def start(bench: Bench) -> tuple[str, str, Any]:
             cells[3] = "".join(runs[-1].said["runtimes"])
         rows.append(f"| {title} | {' | '.join(cells)} |")
     text = f"""
-`featx extract -x {extractor}` with nothing in the cache, from the command to its end, where its first row is published:
-of one picture, and of so many names that `--runtime auto` takes what it takes for many images. Seconds, medians of
-{bench.rounds} interleaved rounds. Beside it what featx's own `--json` tells: of the whole run, and up to the first row
-kept.
+`featx extract -x {extractor}` with nothing in the cache, from the command to its end, where the first row is
+published: of one picture, and of so many names that `--runtime auto` takes what it takes for many images. Seconds,
+medians of {bench.rounds} interleaved rounds. Beside it what featx's own `--json` tells: of the whole run, and up to
+the first row kept.
 
 | command | seconds | `seconds` | `starting_seconds` | runtime |
 |---|---|---|---|---|
