@@ -189,7 +189,10 @@ class Index:
         """Read the vectors at some positions into a C-contiguous array of shape (m, n_features)."""
         for shard, where, rows in self._by_shard(positions):
             assert not shard.status[rows].any(), "a failure has no vector"
-            if where[-1] - where[0] + 1 == len(where):  # ascending, so these are neighbours
+            if (rows[1:] < rows[:-1]).any():  # read in the order of the file, for long runs
+                order = np.argsort(rows, kind="stable")
+                where, rows = where[order], rows[order]
+            if (np.diff(where) == 1).all():
                 shard.read(rows, into[where[0] : where[-1] + 1])
             else:
                 part = np.empty((len(rows), into.shape[1]), into.dtype)

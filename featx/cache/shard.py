@@ -32,6 +32,7 @@ VECTOR, FAILURE = 0, 1
 MAX_REASON_BYTES = 500
 MAX_TEXT_BYTES = 1 << 20  # an attribute's text: decoder versions, provenance
 _MAX_ROWS = 4096
+_FLOAT16_MAGNITUDE, _FLOAT16_INFINITY = np.uint16(0x7FFF), np.uint16(0x7C00)
 _MAX_FEATURE_BYTES = 64 << 20
 
 
@@ -97,6 +98,7 @@ class Shard:
         Parameters
         ----------
         rows : ndarray of shape (m,), dtype int64
+            Ascending.
         into : ndarray of shape (m, n_features), of the shard's dtype, C-contiguous
 
         Raises
@@ -107,13 +109,6 @@ class Shard:
         FileNotFoundError
             Another process merged or removed it.
         """
-        if (rows[1:] < rows[:-1]).any():
-            # Read in the order of the file, for long runs, then put where they were asked for.
-            order = np.argsort(rows, kind="stable")
-            in_file_order = np.empty_like(into)
-            self.read(rows[order], in_file_order)
-            into[order] = in_file_order
-            return
         edges = np.append(np.flatnonzero(np.diff(rows, prepend=-2) != 1), len(rows))
         with self._open() as file:
             for start, stop in itertools.pairwise(edges.tolist()):
@@ -121,7 +116,7 @@ class Shard:
                 part = into[start:stop].data.cast("B")
                 if file.readinto(part) != part.nbytes:
                     raise DamagedError(f"shard '{self.path}' became shorter while it was read. Run again.")
-        if not np.isfinite(into).all():
+        if not _all_finite(into):
             raise DamagedError(
                 f"shard '{self.path or 'in memory'}' is not one that featx wrote: a vector in it is not finite. "
                 f"{way_out(self.path)}; its rows are computed again on the next run."
@@ -172,7 +167,7 @@ def build_shard(
     UsageError
         A text is too long, or a vector holds a non-finite value.
     """
-    if not np.isfinite(features).all():
+    if not _all_finite(features):
         raise UsageError(
             "a vector to be cached holds a non-finite value; only finite ones are stored. "
             "Compute it in float32 (`precision='float32'`), or record its sample as a failure."
@@ -215,6 +210,14 @@ def rows_per_shard(n_features: int, itemsize: int) -> int:
     256
     """
     return max(1, min(_MAX_ROWS, _MAX_FEATURE_BYTES // (n_features * itemsize)))
+
+
+def _all_finite(values: NDArray[Any]) -> bool:
+    if values.dtype != np.float16 or not values.size:
+        return bool(np.isfinite(values).all())
+    # Processors have no test for float16, and NumPy's takes seven times as long as looking at the exponents.
+    bits = np.ascontiguousarray(values).view(np.uint16)
+    return bool((bits & _FLOAT16_MAGNITUDE).max() < _FLOAT16_INFINITY)
 
 
 def _short(reason: str) -> bytes:

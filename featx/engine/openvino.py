@@ -3,6 +3,7 @@
 import logging
 import os
 import queue
+import sys
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -64,6 +65,9 @@ class OpenVinoRuntime:
     def __init__(self, backbone: "Backbone", *, batch_size: int) -> None:
         import torch
 
+        # It would report its use over the network, from a forked process that may hang: featx talks to nobody unasked.
+        # Where this import fails, OpenVINO goes on without.
+        sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]  # what the import system provides
         try:
             import openvino
         except ImportError as error:

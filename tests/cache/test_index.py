@@ -117,3 +117,23 @@ def test_more_keys_than_are_looked_up_at_a_time_are_all_found(make_keys, monkeyp
     keys = make_keys(40)
     table = KeyTables().extended([keys[:30]], [np.arange(30)])
     assert table.find(keys).tolist() == [*range(30), *[MISSING] * 10]
+
+
+def test_vectors_are_read_in_any_order_across_shards_and_more_than_once(make_keys):
+    keys = make_keys(12)
+    parts = [keys[start::3] for start in range(3)]
+    index = Index("decoder 1")
+    for number, part in enumerate(parts):
+        values = np.arange(number, 12, 3, dtype=np.float32)[:, None].repeat(2, axis=1)
+        image = build_shard(
+            part,
+            values,
+            failures=(),
+            fingerprint="f",
+            decoder="decoder 1",
+            provenance="{}",
+            published=float(number),
+        )
+        index = index.changed(added=[parse_shard(image)])
+    for wanted in (range(12), [11, 0, 5, 5, 3, 0], [7], [9, 6, 3, 0]):
+        assert read(index, index.lookup(keys[list(wanted)])) == list(wanted)

@@ -1,4 +1,7 @@
+import json
+import os
 import shutil
+import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -231,6 +234,33 @@ def test_lanes_of_openvino_do_not_mix_their_batches(small, photos):
     with ThreadPoolExecutor(3) as threads:
         at_once = list(threads.map(lambda photo: run(photo[None]), photos))
     np.testing.assert_array_equal(at_once, one_by_one)
+
+
+# What OpenVINO does beside its work, told by a process in which neither CI nor a home folder keeps it from reporting.
+ALONE = """
+import json, os, sys
+from pathlib import Path
+import featx
+featx.extract(featx.read_samples(sys.argv[1]), "nano:size=32", cache=None, device="cpu", runtime="openvino")
+children = Path(f"/proc/self/task/{os.getpid()}/children").read_text().split()
+print(json.dumps([children, os.listdir(os.environ["HOME"]), bool(sys.modules.get("openvino_telemetry"))]))
+"""
+
+
+def test_openvino_reports_to_nobody(pictures, tmp_path):
+    home = tmp_path / "home"
+    home.mkdir()
+    kept = {
+        name: value for name, value in os.environ.items() if name not in ("CI", "TF_BUILD", "JENKINS_URL")
+    }
+    done = subprocess.run(
+        [sys.executable, "-c", ALONE, str(pictures(2))],
+        env=kept | {"HOME": str(home)},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert json.loads(done.stdout) == [[], [], False]
 
 
 def test_a_network_that_openvino_cannot_take_runs_in_torch_unless_it_was_asked_for(backbone, caplog):
