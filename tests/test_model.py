@@ -268,7 +268,7 @@ def test_a_class_that_only_test_rows_have_is_none_of_a_saved_model(images, kind,
 def test_a_record_of_pixels_that_are_none_is_refused(model, tmp_path, pixels):
     model.record["extractors"][0]["pixels"] = pixels
     model.save(tmp_path / "m.featx")
-    with pytest.raises(ModelError, match=r"pixels: expected one of exact, fast, got .* Fit it again"):
+    with pytest.raises(ModelError, match=r"pixels: expected one of exact, fast, nvjpeg, got .* Fit it again"):
         featx.load(tmp_path / "m.featx")
 
 

@@ -182,6 +182,7 @@ class _Filling:
         """Build the extractors and run them over the rows that are left."""
         stations, batch_size, provenance = _stations(self._tasks, self._settings, n_samples=len(self.todo))
         batches: list[list[tuple[int, bytes, np.ndarray]]] = [[] for _ in stations]
+        sizes = [max(1, batch_size // 2)] * len(stations)  # the first, so that something is kept the sooner
         self._writer = Writer(
             stations,
             provenance=provenance,
@@ -204,9 +205,9 @@ class _Filling:
                         if prepared.key is not None:
                             for index, inputs in prepared.inputs.items():
                                 batches[index].append((prepared.row, prepared.key, inputs))
-                                if len(batches[index]) >= batch_size:
+                                if len(batches[index]) >= sizes[index]:
                                     self._begin_batch(index, stations[index], batches[index])
-                                    batches[index] = []
+                                    batches[index], sizes[index] = [], batch_size
                             for index, reason in prepared.failed.items():
                                 self._writer.write_failure(index, prepared.key, reason)
                         self.work.computed[prepared.row] = bool(prepared.inputs)

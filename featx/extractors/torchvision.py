@@ -4,6 +4,7 @@ import logging
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlparse
@@ -142,7 +143,7 @@ class Plan:
         """
         if options.size is not None:
             preprocessing = preprocessing.with_size(options.size)
-        layers = _layers(request.text, _build_on_meta(architecture, preprocessing), options, preprocessing)
+        layers = _layers(request.text, architecture, options, preprocessing)
         return cls(request, architecture, None, preprocessing, options, layers)
 
     def identify(self, source: str, precision: Precision) -> ExtractorSpec:
@@ -241,11 +242,13 @@ def _preprocessing(member: Any) -> Preprocessing:
     )
 
 
+@lru_cache(maxsize=64)  # asked for twice, to identify and to load, and half a second each time
 def _layers(
-    text: str, module: nn.Module, options: BackboneOptions, preprocessing: Preprocessing
+    text: str, architecture: str, options: BackboneOptions, preprocessing: Preprocessing
 ) -> tuple[Layer, ...]:
     from torchvision.models import VisionTransformer
 
+    module = _build_on_meta(architecture, preprocessing)
     transformer = isinstance(module, VisionTransformer)
     pattern = _CHANNELS_LAST.get(type(module).__name__)
     return plan_layers(

@@ -251,18 +251,18 @@ def test_a_forward_pass_that_hangs_ends_the_run_names_a_sample_and_keeps_what_wa
 
     preprocessing = Preprocessing(resize=4, crop=4, mean=(0.0, 0.0, 0.0), std=(1.0, 1.0, 1.0))
     hanging = ModuleExtractor(Hanging(), name="hanging", preprocessing=preprocessing)
-    folder = pictures(11)
+    folder = pictures(13)
     started = time.monotonic()
     try:
         with pytest.raises(
             ExtractionError,
-            match=r"forward pass of module/hanging .* 3 samples, '008\.png' .* more than 5 s.*--batch-size",
+            match=r"forward pass of module/hanging .* 3 samples, '010\.png' .* more than 5 s.*--batch-size",
         ):
             fill(folder, hanging, batch_size=4, workers=1, stall_seconds=5.0)
         assert time.monotonic() - started < 50
     finally:
         go_on.set()
-    assert fill(folder, hanging).cached == 8
+    assert fill(folder, hanging).cached == 10
 
 
 def test_products_are_float32_in_every_runtime_whatever_the_process_has_set(fill, pictures):

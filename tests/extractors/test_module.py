@@ -330,7 +330,7 @@ def test_what_is_no_module_is_refused(given):
 
 
 def test_options_are_checked_when_it_is_made(net):
-    with pytest.raises(UsageError, match=r"one of exact, fast, got 'raw'"):
+    with pytest.raises(UsageError, match=r"one of exact, fast, nvjpeg, got 'raw'"):
         extractor(net, pixels="raw")
 
 

@@ -245,7 +245,7 @@ def test_a_spec_with_missing_or_unknown_fields_is_not_read(values, error):
 
 @pytest.mark.parametrize("pixels", ["nvjpeg", "", None, ["exact"]])
 def test_a_spec_of_pixels_that_are_none_is_not_read(pixels):
-    with pytest.raises(ValueError, match=r"pixels: expected one of exact, fast, got"):
+    with pytest.raises(ValueError, match=r"pixels: expected one of exact, fast, nvjpeg, got"):
         ExtractorSpec.from_json({**SPEC.to_json(), "pixels": pixels})
 
 

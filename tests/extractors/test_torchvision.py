@@ -156,7 +156,7 @@ def test_another_size_scales_crop_and_resize():
         (f"{SMALL}:weight=none", r"got 'weight'\. Did you mean 'weights'\?$"),
         (f"{SMALL}:weights=none:size=0", r"size in pixels from 1 to 4096, got '0'"),
         (f"{SMALL}:weights=none:size=big", r"size in pixels from 1 to 4096, got 'big'"),
-        (f"{SMALL}:weights=none:pixels=raw", r"one of exact, fast, got 'raw'"),
+        (f"{SMALL}:weights=none:pixels=raw", r"one of exact, fast, nvjpeg, got 'raw'"),
         (f"{SMALL}:weights=none:pool=median", r"one of avg, max, cls, gem, flatten, got 'median'"),
         (f"{SMALL}:weights=none:layer=stage9", r"has no layer 'stage9'. Did you mean .*stage4"),
         ("vit_b_32:weights=none:size=100", r"does not take images of 100 pixels"),
