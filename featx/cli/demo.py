@@ -11,6 +11,7 @@ import typer
 
 from featx.cli import options
 from featx.cli.show import Screen
+from featx.errors import UsageError
 
 if TYPE_CHECKING:
     import numpy as np
@@ -63,6 +64,7 @@ def demo(
         ["extract", str(digits), *_ALONE],
     ]
     typed = [shlex.join(["featx", *command, "--cache", str(vectors)]) for command in commands]
+    _check_folder(directory)
     _write_digits(digits, new)
     results = []
     for line in typed[:-1]:
@@ -99,6 +101,19 @@ def _call(line: str, *arguments: str) -> None:
     from featx.cli.main import app
 
     app([*shlex.split(line)[1:], *arguments], standalone_mode=False)
+
+
+def _check_folder(directory: Path) -> None:
+    """Refuse a folder with anything in it that a demo does not put there: its samples would be the demo's."""
+    own = {"digits", "new", "cache", "run", "digits.featx", "predictions.csv"}
+    places = ((directory, own), *((directory / name, set("0123456789")) for name in ("digits", "new")))
+    for place, expected in places:
+        strange = sorted({path.name for path in place.iterdir()} - expected) if place.is_dir() else []
+        if strange:
+            raise UsageError(
+                f"'{place}' is not of a demo: expected only what one writes, got '{strange[0]}' in it. "
+                "Name another folder with --directory."
+            )
 
 
 def _write_digits(digits: Path, new: Path) -> None:

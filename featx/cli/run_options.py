@@ -55,7 +55,7 @@ def _options(
         int | None,
         typer.Option(
             "--workers",
-            help="Threads that read and decode. Default: one per core.",
+            help="Threads that read and decode, for each device. Default: one per core in all.",
             rich_help_panel=_PANEL,
             show_default=False,
         ),

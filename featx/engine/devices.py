@@ -24,7 +24,7 @@ from featx.engine.progress import Progress
 from featx.engine.runtime import device_names
 from featx.engine.settings import Settings
 from featx.engine.stages import POLL_SECONDS
-from featx.errors import ExtractionError, FeatxError, UsageError
+from featx.errors import ExtractionError, FeatxError, UsageError, WeightsError
 from featx.extractors.spec import Request
 from featx.samples import SampleTable
 
@@ -34,9 +34,12 @@ if TYPE_CHECKING:
 __all__ = ["fill_on_devices", "main"]
 
 _TELL_SECONDS = 0.1
+_TOLD = (FeatxError, MemoryError, OSError)
+"""Errors that whoever started the run is told as if they had been raised there."""
 _COMMAND = """
-import signal
+import pickle, signal, sys
 signal.signal(signal.SIGINT, signal.SIG_DFL)  # nothing is computed yet: no traceback from the midst of an import
+sys.path[:] = pickle.load(sys.stdin.buffer)
 from featx.engine.devices import main
 main()
 """
@@ -52,8 +55,10 @@ class _Share:
     table: SampleTable
     keys: Keys
     asked: "Sequence[Request | ModuleExtractor]"
+    fingerprints: Sequence[str]
     cache: Path
     settings: Settings
+    log_level: int
 
 
 @dataclass(frozen=True)
@@ -62,6 +67,15 @@ class _Done:
 
     work: Work
     keys: Keys
+
+
+@dataclass(frozen=True)
+class _Logged:
+    """What a process logged."""
+
+    logger: str
+    level: int
+    message: str
 
 
 @dataclass(frozen=True)
@@ -83,7 +97,8 @@ def fill_on_devices(
     """Fill as `featx.engine.fill.fill` does, by one process for each device that the settings name.
 
     Each has every n-th row of those that lack something. Of equal contents two of them may compute a vector each, of
-    which one is served. A process that fails ends the others; what they computed is kept.
+    which one is served. An error in one process ends the others; what they computed is kept. With ``on_error="raise"``
+    each goes on to the first failure among its own rows.
 
     Parameters
     ----------
@@ -99,10 +114,10 @@ def fill_on_devices(
     Raises
     ------
     UsageError
-        If there is no folder to share.
+        If there is no folder to share, or samples or an extractor cannot be handed to another process.
     ExtractionError
         If a process dies.
-    FeatxError
+    FeatxError, MemoryError, OSError
         What `fill` raised in one of them.
     """
     devices = device_names(settings.device)
@@ -114,9 +129,8 @@ def fill_on_devices(
     todo = missing_rows(keys, tasks)
     devices = devices[: len(todo)]
     parts = [todo[start :: len(devices)] for start in range(len(devices))]
-    n_workers = settings.workers or max(1, (os.cpu_count() or 1) // len(parts))
+    n_workers = settings.workers or max(1, settings.n_workers // len(parts))
     inbox: queue.Queue[tuple[int, Any]] = queue.Queue()
-    started = time.monotonic()
     processes: list[_Started] = []
     try:
         for number, (device, rows) in enumerate(zip(devices, parts, strict=True)):
@@ -124,14 +138,16 @@ def fill_on_devices(
                 table.take(rows),
                 Keys(keys.values[rows], keys.known[rows]),
                 [task.asked for task in tasks],
+                [task.spec.fingerprint for task in tasks],
                 cache.absolute(),
                 replace(settings, device=device, workers=n_workers),
+                logging.getLogger("featx").getEffectiveLevel(),
             )
-            processes.append(_start(share, number, inbox))
+            processes.append(_start(_pickled(share), number, inbox))
         done = _follow(inbox, devices, len(todo), progress)
     finally:
         _end(processes)
-    work = Work(np.zeros(len(table), bool), n_processes=len(parts))
+    work = Work(np.zeros(len(table), bool), n_processes=len(parts), workers=0, lanes=0)
     for rows, one in zip(parts, done, strict=True):
         keys.values[rows], keys.known[rows] = one.keys.values, one.keys.known
         work.computed[rows] = one.work.computed
@@ -143,17 +159,29 @@ def fill_on_devices(
         work.first_published = min(
             filter(None, (work.first_published, one.work.first_published)), default=None
         )
-        work.lanes = max(work.lanes, one.work.lanes)
+        work.seconds = max(work.seconds, one.work.seconds)
+        work.workers += one.work.workers
+        work.lanes += one.work.lanes
         work.runtimes = tuple(dict.fromkeys((*work.runtimes, *one.work.runtimes)))
-    if work.computed.any():
-        work.seconds = time.monotonic() - started
     return work
 
 
-def _start(share: _Share, number: int, inbox: "queue.Queue[tuple[int, Any]]") -> _Started:
+def _pickled(share: _Share) -> bytes:
+    try:
+        pickled: bytes = cloudpickle.dumps(share)
+    except Exception as error:  # whatever an object of the user's own raises
+        reason = " ".join(str(error).split())
+        raise UsageError(
+            f"device: several take a process each, and the samples or an extractor cannot be handed to another process "
+            f"({type(error).__name__}: {reason}). Name one device."
+        ) from error
+    return pickle.dumps(sys.path) + pickled
+
+
+def _start(share: bytes, number: int, inbox: "queue.Queue[tuple[int, Any]]") -> _Started:
     """Start a process, hand it its share, and have a thread pass on what it says."""
     process = subprocess.Popen(
-        [sys.executable, "-c", _COMMAND],
+        [sys.executable, "-P", "-c", _COMMAND],  # -P: nothing of the current folder is imported
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         # Ctrl-C reaches this process alone, which passes it on once: a second one would cut the publishing short.
@@ -163,15 +191,17 @@ def _start(share: _Share, number: int, inbox: "queue.Queue[tuple[int, Any]]") ->
     def listen() -> None:
         assert process.stdin is not None
         assert process.stdout is not None
-        with suppress(BrokenPipeError), process.stdin as stdin:  # that it died is told below
-            cloudpickle.dump(share, stdin)
-        with (
-            suppress(EOFError, pickle.UnpicklingError),
-            process.stdout as stdout,
-        ):  # it died in the middle of a word
-            while True:
-                inbox.put((number, pickle.load(stdout)))
-        inbox.put((number, _Ended(process.wait())))
+        try:
+            with suppress(BrokenPipeError), process.stdin as stdin:  # that it died is told below
+                stdin.write(share)
+            with (
+                suppress(EOFError, pickle.UnpicklingError),
+                process.stdout as stdout,
+            ):  # it died in the midst of a word
+                while True:
+                    inbox.put((number, pickle.load(stdout)))
+        finally:
+            inbox.put((number, _Ended(process.wait())))
 
     listener = threading.Thread(target=listen, daemon=True)
     listener.start()
@@ -200,9 +230,9 @@ def _follow(
                 progress(Progress(sum(one for one, _ in counts), total, sum(one for _, one in counts)))
         elif isinstance(said, _Done):
             done[number] = said
-        elif isinstance(said, logging.LogRecord):
-            logging.getLogger(said.name).handle(said)
-        elif isinstance(said, FeatxError):
+        elif isinstance(said, _Logged):
+            logging.getLogger(said.logger).log(said.level, "%s", said.message)
+        elif isinstance(said, _TOLD):
             raise said
         else:
             running -= 1
@@ -227,7 +257,8 @@ def _end(started: Sequence[_Started]) -> None:
 
 def main() -> None:
     """Do the share that comes on standard input, and say on standard output how it goes."""
-    signal.signal(signal.SIGINT, signal.default_int_handler)
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.default_int_handler)
     words: BinaryIO = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)  # what libraries print is no word
     speaking = threading.Lock()
@@ -237,19 +268,23 @@ def main() -> None:
             pickle.dump(word, words)
             words.flush()
 
-    class Telling(logging.Handler):
-        def emit(self, record: logging.LogRecord) -> None:
-            record.msg, record.args, record.exc_info = record.getMessage(), None, None
-            say(record)
-
-    logger = logging.getLogger("featx")
-    logger.handlers[:] = [Telling()]
-    logger.propagate = False
     try:
         with suppress(KeyboardInterrupt):
             say(_fill_share(pickle.load(sys.stdin.buffer), say))
-    except FeatxError as error:
+    except BrokenPipeError:  # nobody listens any more; what was computed is published
+        os._exit(1)
+    except _TOLD as error:
         say(error)
+
+
+class _Telling(logging.Handler):
+    def __init__(self, say: Callable[[object], None]) -> None:
+        super().__init__()
+        self._say = say
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Say the text alone: what else belongs to a record need not be picklable."""
+        self._say(_Logged(record.name, record.levelno, record.getMessage()))
 
 
 def _fill_share(share: _Share, say: Callable[[object], None]) -> _Done:
@@ -261,10 +296,19 @@ def _fill_share(share: _Share, say: Callable[[object], None]) -> _Done:
             told_at = time.monotonic()
             say(progress)
 
+    logger = logging.getLogger("featx")
+    logger.handlers[:], logger.propagate = [logging.NullHandler()], False
     opened = OpenCache(share.cache)
     with opened.hints as hints:
         tasks = open_tasks(
             share.asked, opened, device=share.settings.device, precision=share.settings.precision
         )
+        if [task.spec.fingerprint for task in tasks] != list(share.fingerprints):
+            raise WeightsError(
+                "weights or packages changed while featx was using them. Run the command again."
+            )
+        # What identifying says was said where the run was started.
+        logger.handlers[:] = [_Telling(say)]
+        logger.setLevel(share.log_level)
         work = fill(share.table, tasks, share.keys, hints, settings=share.settings, progress=tell)
     return _Done(work, share.keys)

@@ -77,6 +77,6 @@ def estimate(
             cache=None,
             settings=replace(settings, device=devices[0], on_error="record", max_error_rate=1.0),
         )
-        seconds += trial.extracting_seconds * len(rows) / len(tried) / len(devices)
+        seconds += trial.extracting_seconds * len(rows) / len(tried) / len(set(devices))
     tasks = tuple(outcome.task for outcome in found.outcomes)
     return Estimate(len(table), tuple(missing), tuple(sizes), seconds, tasks)

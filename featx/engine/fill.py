@@ -19,9 +19,9 @@ from featx.engine.runtime import build_runtime, choose_device, default_batch_siz
 from featx.engine.settings import Settings
 from featx.engine.stages import STAGES, Prepared, StageClock, Station, prepare_rows
 from featx.engine.writer import Writer
-from featx.errors import DecodeError, ExtractionError, FeatxError, SampleIOError, UsageError
+from featx.errors import DecodeError, ExtractionError, FeatxError, SampleIOError
 from featx.extractors.spec import ExtractorSpec
-from featx.samples import SampleTable, pillow_warnings_ignored
+from featx.samples import SampleTable, check_nvjpeg, pillow_warnings_ignored
 
 if TYPE_CHECKING:
     from featx.extractors.backbone import Backbone
@@ -47,11 +47,11 @@ class Work:
     seconds : float
         From the first read to the last publish, the extractors being built; 0 where nothing was missing.
     first_published : float or None
-        When the first vectors were kept, by `time.monotonic`.
+        When the first shard was published, by `time.monotonic`.
     stages : dict of str to float
         Busy seconds by stage, summed over threads.
-    lanes : int
-        Threads of the forward pass, in each process.
+    workers, lanes : int
+        Threads that read and decode, and those of the forward pass, in all processes.
     n_processes : int
         How many worked at it.
     runtimes : tuple of str
@@ -64,6 +64,7 @@ class Work:
     seconds: float = 0.0
     first_published: float | None = None
     stages: dict[str, float] = field(default_factory=lambda: dict.fromkeys(STAGES, 0.0))
+    workers: int = 1
     lanes: int = 1
     n_processes: int = 1
     runtimes: tuple[str, ...] = ()
@@ -156,7 +157,7 @@ class _Filling:
         self._progress = progress
         self._clock = StageClock()
         self._under_way: deque[tuple[_UnderWay, Batch]] = deque()
-        self.work = Work(np.zeros(len(table), bool), stages=self._clock.seconds)
+        self.work = Work(np.zeros(len(table), bool), stages=self._clock.seconds, workers=settings.n_workers)
         self.todo = missing_rows(keys, tasks)
         self._total = len(self.todo)
         self._done = self._failed = 0
@@ -321,7 +322,7 @@ def _noted(
         table,
         rows,
         stations,
-        workers=settings.workers or os.cpu_count() or 1,
+        workers=settings.n_workers,
         ahead=ahead,
         stall_seconds=settings.stall_seconds,
         clock=clock,
@@ -354,12 +355,8 @@ def _stations(
         hasattr(extractor, "forward") for extractor in extractors
     ]  # a descriptor is done once it has prepared
     device = choose_device(settings.device) if any(networks) else "cpu"
-    for extractor in extractors:
-        if extractor.spec.pixels == "nvjpeg" and not device.startswith("cuda"):
-            raise UsageError(
-                f"{extractor.spec.text}: pixels=nvjpeg are decoded on a CUDA device, and this run is on {device}. "
-                "Use pixels=fast."
-            )
+    if any(extractor.spec.pixels == "nvjpeg" for extractor in extractors):
+        check_nvjpeg(device)
     batch_size = settings.batch_size or default_batch_size(device)
     runtimes = [
         build_runtime(

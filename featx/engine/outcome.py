@@ -55,7 +55,7 @@ class Run:
     seconds : float
         From start to last publish.
     starting_seconds : float or None
-        From start to first publish; None where nothing was published.
+        From start to the first shard, of vectors or failures; None where none was published.
     extracting_seconds : float
         From the first read to the last publish; 0 where nothing was missing.
     computed : ndarray of shape (n_samples,), bool

@@ -1,6 +1,5 @@
 """One run: find the vectors that are missing, have them computed, and say what was done."""
 
-import os
 import time
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
@@ -89,7 +88,7 @@ def run(
             for task in tasks:
                 # Others may have published some of these rows first: answer what is served from now on.
                 task.store.refresh()
-    done = _summarise(table, keys, tasks, work, settings=settings, started=started)
+    done = _summarise(table, keys, tasks, work, started=started)
     _judge(done, work, settings)
     return done
 
@@ -118,7 +117,7 @@ def look_up(
         tasks = open_tasks(asked, opened, device=settings.device, precision=settings.precision)
         keys = known_keys(table, hints)
         work = digest(table, keys, hints, settings=settings)
-    return _summarise(table, keys, tasks, work, settings=settings, started=started)
+    return _summarise(table, keys, tasks, work, started=started)
 
 
 def _take_turns(tasks: Sequence[Task], opened: OpenCache, turns: ExitStack) -> None:
@@ -137,7 +136,6 @@ def _summarise(
     tasks: Sequence[Task],
     work: Work,
     *,
-    settings: Settings,
     started: float,
 ) -> Run:
     reasons = {row: str(problem) for row, problem in work.problems.items()}
@@ -150,10 +148,8 @@ def _summarise(
         n_good = int((positions >= 0).sum())
         n_extracted = work.extracted.get(task.spec.fingerprint, 0)
         outcomes.append(Outcome(task, positions, n_good - n_extracted, n_extracted, len(table) - n_good))
-    n_processes = work.n_processes
-    workers = settings.workers * n_processes if settings.workers else os.cpu_count() or 1
-    threads = dict.fromkeys(("read", "digest", "decode"), workers)
-    threads |= {"forward": work.lanes * n_processes, "write": n_processes}
+    threads = dict.fromkeys(("read", "digest", "decode"), work.workers)
+    threads |= {"forward": work.lanes, "write": work.n_processes}
     failures = tuple(Failure(row, table.id_at(row), reasons[row]) for row in sorted(reasons))
     return Run(
         table=table,
@@ -171,6 +167,12 @@ def _summarise(
 
 
 def _judge(done: Run, work: Work, settings: Settings) -> None:
+    n_lacking = len(done.table) - len(done.good)
+    if n_lacking > len(done.failures) and not (done.failures and settings.on_error == "raise"):
+        raise ExtractionError(
+            f"{n_lacking - len(done.failures)} of {len(done.table)} samples have neither a vector nor a reason for "
+            "having none: the cache or the weights changed during the run. Run again."
+        )
     if not done.failures:
         return
     first = done.failures[0]

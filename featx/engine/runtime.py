@@ -277,7 +277,7 @@ def device_names(device: str) -> list[str]:
     Raises
     ------
     UsageError
-        If one is not the name of a device, or stands twice.
+        If one is not the name of a device, or a CUDA device stands twice.
 
     Examples
     --------

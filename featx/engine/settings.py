@@ -1,6 +1,7 @@
 """How a run goes about its work, checked once."""
 
 import difflib
+import os
 from dataclasses import dataclass, fields
 from typing import Literal, TypedDict, get_args
 
@@ -43,6 +44,11 @@ class Settings:
     on_error: OnError = "raise"
     max_error_rate: float = 0.01
     stall_seconds: float = 300.0
+
+    @property
+    def n_workers(self) -> int:
+        """How many threads read and decode."""
+        return self.workers or os.cpu_count() or 1
 
     @classmethod
     def of(cls, keywords: "SettingsKeywords") -> "Settings":

@@ -39,7 +39,7 @@ class Writer:
     Attributes
     ----------
     first_published : float or None
-        When the first vectors were kept, by `time.monotonic`.
+        When the first shard was published, by `time.monotonic`.
     """
 
     def __init__(

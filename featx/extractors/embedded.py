@@ -12,6 +12,7 @@ from featx.extractors.torchvision import Plan, count_channels
 
 __all__ = ["EmbeddedSource"]
 
+_MEMBER = "EMBEDDED"
 _ARCHITECTURE = "mobilenet_v3_small"
 _PREPROCESSING = Preprocessing(resize=146, crop=128)
 _WEIGHTS = Path(__file__).with_name("nano.safetensors")
@@ -40,7 +41,7 @@ class EmbeddedSource:
 
     def describe(self, name: str) -> dict[str, Any]:
         """Return its ``weights``, which are always ``on_disk``, and its ``card``: what it is, and how good."""
-        return {"weights": ["EMBEDDED"], "on_disk": ["EMBEDDED"], "card": _CARD}
+        return {"weights": [_MEMBER], "on_disk": [_MEMBER], "card": _CARD}
 
     def count_features(self, name: str) -> int:
         """Return how many channels enter the classifier that the architecture would have."""
@@ -56,7 +57,7 @@ class EmbeddedSource:
         Raises
         ------
         UsageError
-            For weights or a preset, and for an unknown key, layer, pool or size.
+            For other weights or another preset, and for an unknown key, layer, pool or size.
         """
         return _plan(request).identify(self.name, precision)
 
@@ -68,9 +69,9 @@ class EmbeddedSource:
 def _plan(request: Request) -> Plan:
     options = BackboneOptions.from_request(request)
     for key in ("weights", "preset"):
-        if key in request.options:
+        if request.options.get(key, _MEMBER) != _MEMBER:
             raise UsageError(
-                f"{request.name}: its {key} comes with featx, got {key}={request.options[key]}. Leave {key} out, or "
+                f"{request.name}: expected no {key}, or {key}={_MEMBER}, got {key}={request.options[key]}. For others "
                 f"name the architecture: {_ARCHITECTURE}:{key}=..."
             )
     plan = Plan.of(request, options, architecture=_ARCHITECTURE, preprocessing=_PREPROCESSING)

@@ -10,7 +10,7 @@ from featx.samples.decode import (
     decoder_versions,
     pillow_warnings_ignored,
 )
-from featx.samples.nvjpeg import decode_nvjpeg
+from featx.samples.nvjpeg import check_nvjpeg, decode_nvjpeg
 from featx.samples.read import read_labelled, read_samples
 from featx.samples.table import RawSample, SampleTable, key_of
 
@@ -21,6 +21,7 @@ __all__ = [
     "Pixels",
     "RawSample",
     "SampleTable",
+    "check_nvjpeg",
     "decode",
     "decode_fast",
     "decode_nvjpeg",

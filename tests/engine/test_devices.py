@@ -4,6 +4,7 @@ import logging
 import signal
 import subprocess
 import sys
+import threading
 
 import numpy as np
 import pytest
@@ -12,21 +13,30 @@ import torch
 import featx
 from featx.engine import devices
 from featx.engine.runtime import device_names
-from featx.errors import DecodeError, ExtractionError, UsageError
+from featx.errors import DecodeError, ExtractionError, UsageError, WeightsError
 
 TWO = {"device": "cpu,cpu"}
 
-# Interrupts itself, as Ctrl-C does, once some rows are done.
+# Interrupts itself, as Ctrl-C does, once some rows are done; the processes take their time over each.
 INTERRUPTED = """
 import os, signal, sys
 from pathlib import Path
-from featx.engine import Settings, read_extractors, run
+from featx.engine import Settings, devices, read_extractors, run
 from featx.samples import read_samples
+devices._COMMAND = devices._COMMAND.replace("main()", '''
+import time
+import featx.engine.stages as stages
+real = stages.decode
+def slow(raw):
+    time.sleep(0.05)
+    return real(raw)
+stages.decode = slow
+main()''')
 def told(progress):
-    if progress.done >= 20:
+    if progress.done >= 12:
         os.kill(os.getpid(), signal.SIGINT)
-run(read_samples(sys.argv[1]), read_extractors("nano:size=32"), cache=Path(sys.argv[2]),
-    settings=Settings(device="cpu,cpu", precision="float32", batch_size=4), progress=told)
+run(read_samples(sys.argv[1]), read_extractors("pixels:size=1"), cache=Path(sys.argv[2]),
+    settings=Settings(device="cpu,cpu", batch_size=4, workers=1), progress=told)
 """
 
 
@@ -87,6 +97,8 @@ def test_what_is_logged_in_a_process_is_logged_here(fill, pictures, caplog, monk
     monkeypatch.setattr(
         devices,
         "_COMMAND",
+        "import pickle, sys\n"
+        "sys.path[:] = pickle.load(sys.stdin.buffer)\n"
         "import logging, featx.engine.devices as devices\n"
         "fill = devices.fill\n"
         "def told(*args, **kwargs):\n"
@@ -98,6 +110,48 @@ def test_what_is_logged_in_a_process_is_logged_here(fill, pictures, caplog, monk
     with caplog.at_level(logging.WARNING, "featx"):
         fill(pictures(4), **TWO)
     assert [record.getMessage() for record in caplog.records] == ["there are 7"] * 2
+
+
+def test_what_cannot_be_handed_over_is_refused(fill, pictures):
+    class Locked(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.lock = threading.Lock()
+
+        def __deepcopy__(self, memo):
+            return self
+
+        def forward(self, pixels):
+            return pixels.mean(dim=(2, 3))
+
+    preprocessing = featx.Preprocessing(resize=8, crop=8)
+    extractor = featx.ModuleExtractor(Locked(), name="locked", preprocessing=preprocessing)
+    with pytest.raises(
+        UsageError, match=r"cannot be handed to another process \(TypeError: .*lock.*Name one device"
+    ):
+        fill(pictures(4), [extractor], **TWO)
+
+
+def test_weights_that_change_between_the_processes_are_noticed(fill, pictures, tmp_path, monkeypatch):
+    from torchvision.models import squeezenet1_1
+
+    path, real = tmp_path / "weights.pth", devices._start
+
+    def exchanged(*arguments):
+        torch.save(squeezenet1_1().state_dict(), path)
+        return real(*arguments)
+
+    torch.save(squeezenet1_1().state_dict(), path)
+    monkeypatch.setattr(devices, "_start", exchanged)
+    with pytest.raises(WeightsError, match="changed while featx was using them"):
+        fill(pictures(2), f"squeezenet1_1:weights={path}:size=64", **TWO)
+
+
+def test_nothing_of_the_current_folder_is_run(fill, pictures, tmp_path, monkeypatch):
+    folder = pictures(2)
+    (tmp_path / "h5py.py").write_text("raise SystemExit(5)")
+    monkeypatch.chdir(tmp_path)
+    assert fill(folder, **TWO).extracted == 2
 
 
 def test_a_process_that_dies_is_told_with_its_device(fill, pictures, monkeypatch):
@@ -121,7 +175,7 @@ def test_an_interruption_reaches_every_process_and_keeps_what_was_computed(fill,
     )
     assert done.returncode in (-signal.SIGINT, 128 + signal.SIGINT)
     assert done.stderr.count("Traceback") == 1  # this process's own
-    rest = fill(folder, "nano:size=32", batch_size=4)
+    rest = fill(folder)
     assert 0 < rest.cached < 240
     assert rest.cached + rest.extracted == 240
 
