@@ -17,7 +17,7 @@ from featx.errors import DecodeError, ExtractionError, UsageError, WeightsError
 
 TWO = {"device": "cpu,cpu"}
 
-# Interrupts itself, as Ctrl-C does, once some rows are done; the processes take their time over each.
+# Once some rows are done interrupts itself, as Ctrl-C does, or its processes; these take their time over each row.
 INTERRUPTED = """
 import os, signal, sys
 from pathlib import Path
@@ -32,9 +32,14 @@ def slow(raw):
     return real(raw)
 stages.decode = slow
 main()''')
+children = Path(f"/proc/self/task/{os.getpid()}/children")
+signals = [(os.kill, int(sys.argv[3]))]
 def told(progress):
-    if progress.done >= 12:
-        os.kill(os.getpid(), signal.SIGINT)
+    if progress.done >= 24 and signals:
+        kill, number = signals.pop()
+        own = children.read_text().split()
+        for pid in [os.getpid()] if number == signal.SIGINT else map(int, own):
+            kill(pid, number)
 run(read_samples(sys.argv[1]), read_extractors("pixels:size=1"), cache=Path(sys.argv[2]),
     settings=Settings(device="cpu,cpu", batch_size=4, workers=1), progress=told)
 """
@@ -165,18 +170,26 @@ def test_vectors_in_memory_cannot_be_shared(fill, pictures):
         fill(pictures(4), cache=None, **TWO)
 
 
-def test_an_interruption_reaches_every_process_and_keeps_what_was_computed(fill, pictures, tmp_path):
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_an_interruption_of_the_run_or_of_its_processes_keeps_what_was_computed(
+    fill, pictures, tmp_path, number
+):
     folder = pictures(240)
     done = subprocess.run(
-        [sys.executable, "-c", INTERRUPTED, str(folder), str(tmp_path / "cache")],
+        [sys.executable, "-c", INTERRUPTED, str(folder), str(tmp_path / "cache"), str(int(number))],
         capture_output=True,
         text=True,
         check=False,
     )
-    assert done.returncode in (-signal.SIGINT, 128 + signal.SIGINT)
+    assert done.returncode != 0
     assert done.stderr.count("Traceback") == 1  # this process's own
+    assert done.stderr.splitlines()[-1].startswith(
+        "KeyboardInterrupt"
+        if number == signal.SIGINT
+        else "featx.errors.ExtractionError: the process for cpu ended"
+    )
     rest = fill(folder)
-    assert 0 < rest.cached < 240
+    assert 4 < rest.cached < 240  # the first shards alone hold four
     assert rest.cached + rest.extracted == 240
 
 
