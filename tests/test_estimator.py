@@ -92,7 +92,7 @@ def test_pandas_output_has_a_column_for_each_feature(paths, memory):
 def test_a_pickle_holds_no_weights(paths, tmp_path):
     extractor = Extractor(BACKBONE, cache=tmp_path, device="cpu").fit(paths)
     matrix = extractor.transform(paths)
-    assert matrix.shape == (24, 576)
+    assert matrix.shape == (24, 624)
     pickled = pickle.dumps(extractor)
     assert len(pickled) < 10_000
     np.testing.assert_array_equal(pickle.loads(pickled).transform(paths), matrix)

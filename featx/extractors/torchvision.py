@@ -28,7 +28,7 @@ from featx.extractors.weights import (
     seeded,
 )
 
-__all__ = ["Plan", "TorchvisionSource", "count_channels"]
+__all__ = ["Plan", "TorchvisionSource"]
 
 _log = logging.getLogger(__name__)
 
@@ -65,7 +65,7 @@ class TorchvisionSource:
 
     def count_features(self, name: str) -> int:
         """Return how many channels enter the classifier."""
-        return count_channels(name, _preprocessing(_members(name)[0]))
+        return _count_channels(name, _preprocessing(_members(name)[0]))
 
     def weights_path(self, request: Request) -> Path | None:
         """Return the file that the request's weights are, or would be, in; None for random weights."""
@@ -183,7 +183,7 @@ class Plan:
         return Backbone(network, spec, self.preprocessing)
 
 
-def count_channels(architecture: str, preprocessing: Preprocessing) -> int:
+def _count_channels(architecture: str, preprocessing: Preprocessing) -> int:
     """Return how many channels enter the classifier, which its first parameter tells without a forward pass."""
     module = _build_on_meta(architecture, preprocessing)
     first = next(module.get_submodule(_classifier(module)).parameters())

@@ -50,8 +50,8 @@ def test_broken_samples_are_no_reason_to_stop(pictures, tmp_path):
 def test_vectors_in_half_precision_take_half_the_room(pictures, tmp_path):
     extractors = ["nano:size=64", "pixels:size=1"]
     planned = estimated(pictures(2), extractors, tmp_path / "cache", precision="bfloat16")
-    assert [task.spec.n_features for task in planned.tasks] == [576, 3]
-    assert planned.size_bytes == (2 * 576 * 2, 2 * 3 * 4)
+    assert [task.spec.n_features for task in planned.tasks] == [624, 3]
+    assert planned.size_bytes == (2 * 624 * 2, 2 * 3 * 4)
 
 
 def test_nothing_is_tried_where_nothing_is_missing(fill, pictures, tmp_path, request, trials):

@@ -35,7 +35,7 @@ def test_backbones_of_one_geometry_share_one_resizing(fill, pictures, monkeypatc
     assert sorted(sizes) == [32] * 4 + [64] * 4
     alone = fill(folder, "nano:size=32:layer=features.12", cache="another")
     rows = np.arange(4)
-    assert (done.matrix(rows)[:, 24 + 576 :] == alone.matrix(rows)).all()
+    assert (done.matrix(rows)[:, 24 + 624 :] == alone.matrix(rows)).all()
 
 
 def test_pixels_from_a_gpu_are_refused_without_one(fill, pictures):

@@ -55,14 +55,11 @@ def test_its_weights_are_the_file_that_the_recipe_made(weights):
 
 def test_its_identity_is_that_of_its_weights_and_preprocessing(weights):
     spec = resolved("nano")
-    assert (spec.text, spec.n_features) == ("nano", 576)
+    assert (spec.text, spec.n_features) == ("nano", 624)
     assert spec.weights == hashlib.sha256(weights.read_bytes()).hexdigest()
     for same in ("featx/nano", "nano:weights=EMBEDDED"):
         assert spec.fingerprint == resolved(same).fingerprint
-    assert (
-        len({resolved(text).fingerprint for text in ("nano", "nano:size=64", "nano:layer=features:pool=max")})
-        == 3
-    )
+    assert len({resolved(text).fingerprint for text in ("nano", "nano:size=64", "nano:pool=max")}) == 3
 
 
 def test_a_vector_is_what_torchvisions_own_network_and_transforms_give(weights, tmp_path):
@@ -74,7 +71,9 @@ def test_a_vector_is_what_torchvisions_own_network_and_transforms_give(weights, 
     network.load_state_dict({name: tensor.float() for name, tensor in load_file(weights).items()})
     transforms = torchvision.models.MobileNet_V3_Small_Weights.DEFAULT.transforms
     with Image.open(path) as image, torch.inference_mode():
-        expected = network.eval()(transforms(crop_size=128, resize_size=146)(image.convert("RGB"))[None])
+        pixels = transforms(crop_size=192, resize_size=219)(image.convert("RGB"))[None]
+        middle = network.eval().features[:9](pixels)
+        expected = torch.cat([maps.mean((2, 3)) for maps in (middle, network.features[9:](middle))], dim=1)
     features = featx.extract(
         featx.read_samples(tmp_path), "nano", cache=None, device="cpu", precision="float32"
     )
@@ -104,4 +103,4 @@ def test_it_runs_where_nothing_can_be_connected_to(tmp_path):
         f"print(featx.extract(featx.read_samples({str(tmp_path)!r}), 'nano', cache=None).X.shape)"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert done.stdout == "(1, 576)\n"
+    assert done.stdout == "(1, 624)\n"
