@@ -264,7 +264,7 @@ def test_a_class_that_only_test_rows_have_is_none_of_a_saved_model(images, kind,
     assert len(loaded.classes_) == 2
 
 
-@pytest.mark.parametrize("pixels", ["nvjpeg", ["exact"], 3])
+@pytest.mark.parametrize("pixels", ["gpu", ["exact"], 3])
 def test_a_record_of_pixels_that_are_none_is_refused(model, tmp_path, pixels):
     model.record["extractors"][0]["pixels"] = pixels
     model.save(tmp_path / "m.featx")

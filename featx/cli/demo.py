@@ -76,7 +76,11 @@ def demo(
     screen.result(
         {"commands": typed, "results": [*results, again], "extracted_again": again["extracted"]},
         f"{again['cached']} samples were in the cache, {again['extracted']} were extracted again\n\n"
-        f"The report is {run / 'report.html'}. What was run, to go on with a folder of your own:\n{listed}\n"
+        f"The report is {run / 'report.html'}. What was run:\n{listed}\n\n"
+        "Go on with a folder of your own that has a folder for each class:\n"
+        "  featx compare PHOTOS -x nano -x nano+hog --head logreg --head svm --out photos-run\n"
+        "  featx fit PHOTOS -x nano --head logreg --out photos.featx\n"
+        "  featx predict photos.featx NEW_PHOTOS\n"
         "Where weights can be downloaded, a bigger backbone is better: -x resnet50 instead of -x nano.",
     )
 

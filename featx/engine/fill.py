@@ -183,7 +183,9 @@ class _Filling:
         """Build the extractors and run them over the rows that are left."""
         stations, batch_size, provenance = _stations(self._tasks, self._settings, n_samples=len(self.todo))
         batches: list[list[tuple[int, bytes, np.ndarray]]] = [[] for _ in stations]
-        sizes = [max(1, batch_size // 2)] * len(stations)  # the first, so that something is kept the sooner
+        # Of several batches the first is smaller, so that something is kept the sooner.
+        first = batch_size if len(self.todo) <= batch_size else max(1, batch_size // 2)
+        sizes = [first] * len(stations)
         self._writer = Writer(
             stations,
             provenance=provenance,

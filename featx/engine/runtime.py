@@ -289,7 +289,8 @@ def device_names(device: str) -> list[str]:
     several = all(re.fullmatch(r"cuda:[0-9]+", name) for name in names) and len(set(names)) == len(names)
     if not (one or several or set(names) == {"cpu"}):
         raise UsageError(
-            f"device: expected auto, cpu, mps, cuda, cuda:N, or several as cuda:0,cuda:1, got {device!r}."
+            f"device: expected auto, cpu, mps, cuda, cuda:N, or several as cuda:0,cuda:1, got {device!r}. "
+            "See: featx doctor"
         )
     return names
 

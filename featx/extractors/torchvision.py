@@ -326,6 +326,6 @@ def _fetch(member: Any, progress: Callable[[int, int], None] | None) -> Path:
     except WeightsError as error:
         raise WeightsError(
             f"weights {member} are not on this machine and could not be downloaded from {member.url} ({error}). "
-            f"Put the file at '{path}', or name one with weights=PATH."
+            f"Put the file at '{path}', name one with weights=PATH, or use nano, which needs none."
         ) from None  # sixty lines of sockets say no more
     return path

@@ -243,7 +243,7 @@ def test_a_spec_with_missing_or_unknown_fields_is_not_read(values, error):
         ExtractorSpec.from_json(values)
 
 
-@pytest.mark.parametrize("pixels", ["nvjpeg", "", None, ["exact"]])
+@pytest.mark.parametrize("pixels", ["gpu", "", None, ["exact"]])
 def test_a_spec_of_pixels_that_are_none_is_not_read(pixels):
     with pytest.raises(ValueError, match=r"pixels: expected one of exact, fast, nvjpeg, got"):
         ExtractorSpec.from_json({**SPEC.to_json(), "pixels": pixels})

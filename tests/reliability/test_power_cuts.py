@@ -154,7 +154,7 @@ def test_a_run_cut_at_any_call_serves_no_wrong_row_and_can_be_resumed(tmp_path, 
     monkeypatch.setattr(writer, "rows_per_shard", lambda n_features, itemsize: 3)
 
     def check(cache):
-        assert extract(folder, cache).cached in (0, 3, 6, 8)
+        assert extract(folder, cache).cached in (0, 1, 4, 7, 8)
         assert extract(folder, cache).extracted == 0
 
     n_calls = cut_at_each_call(lambda cache: extract(folder, cache), None, tmp_path, folder, check)
