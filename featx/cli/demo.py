@@ -25,7 +25,7 @@ _SIDE_PIXELS = 64
 _ALONE = ["-x", "nano", "-x", "hog:cell=32"]
 _FUSED = ["-x", "nano+hog:cell=32"]
 _LINEAR_AND_SVM = ["--head", "logreg", "--head", "svm"]
-_MLP = ["--head", "mlp", "--pca", "40", "--cv", "2"]  # an MLP costs a hundred times a linear head
+_MLP = ["--head", "mlp", "--pca", "40", "--cv", "2"]  # an MLP costs ten times a linear head, and more
 
 
 def demo(
@@ -64,7 +64,7 @@ def demo(
         ["extract", str(digits), *_ALONE],
     ]
     typed = [shlex.join(["featx", *command, "--cache", str(vectors)]) for command in commands]
-    _check_folder(directory)
+    _check_folder(directory, vectors)
     _write_digits(digits, new)
     results = []
     for line in typed[:-1]:
@@ -107,9 +107,9 @@ def _call(line: str, *arguments: str) -> None:
     app([*shlex.split(line)[1:], *arguments], standalone_mode=False)
 
 
-def _check_folder(directory: Path) -> None:
+def _check_folder(directory: Path, cache: Path) -> None:
     """Refuse a folder with anything in it that a demo does not put there: its samples would be the demo's."""
-    own = {"digits", "new", "cache", "run", "digits.featx", "predictions.csv"}
+    own = {"digits", "new", "run", "digits.featx", "predictions.csv", cache.name}
     places = ((directory, own), *((directory / name, set("0123456789")) for name in ("digits", "new")))
     for place, expected in places:
         strange = sorted({path.name for path in place.iterdir()} - expected) if place.is_dir() else []

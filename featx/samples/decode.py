@@ -111,9 +111,10 @@ def decode_fast(raw: RawSample) -> "torch.Tensor":
 
     if isinstance(raw, np.ndarray):
         return torch.from_numpy(np.array(raw)).permute(2, 0, 1)
-    orientation = jpeg_header(raw)
+    image = _opened(raw)
+    orientation = _jpeg_orientation(image)
     if orientation is None:
-        return torch.from_numpy(np.array(to_rgb(_opened(raw)))).permute(2, 0, 1)
+        return torch.from_numpy(np.array(to_rgb(image))).permute(2, 0, 1)
     from torchvision.io import ImageReadMode
 
     try:
@@ -135,7 +136,10 @@ def jpeg_header(raw: bytes) -> int | None:
     DecodeError
         If the header cannot be read, or announces too many pixels.
     """
-    image = _opened(raw)
+    return _jpeg_orientation(_opened(raw))
+
+
+def _jpeg_orientation(image: "Image.Image") -> int | None:
     if image.format != "JPEG" or image.mode not in ("L", "RGB"):
         return None
     _check_size(image)

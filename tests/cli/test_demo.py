@@ -1,7 +1,7 @@
 import pytest
 from PIL import Image
 
-from featx.cli.demo import _write_digits
+from featx.cli.demo import _check_folder, _write_digits
 from featx.errors import UsageError
 
 
@@ -25,6 +25,13 @@ def test_the_demo_does_the_whole_job_and_its_second_extraction_computes_nothing(
     assert (tmp_path / "featx-demo" / "digits.featx").exists()
     assert (tmp_path / "featx-demo" / "predictions.csv").exists()
     assert (tmp_path / "featx-demo" / "run" / "report.html").exists()
+
+
+def test_a_cache_of_another_name_in_the_folder_is_the_demos_own(tmp_path):
+    (tmp_path / "vectors").mkdir()
+    _check_folder(tmp_path, tmp_path / "vectors")
+    with pytest.raises(UsageError, match="got 'vectors'"):
+        _check_folder(tmp_path, tmp_path / "cache")
 
 
 @pytest.mark.parametrize("stranger", ["notes.txt", "digits/cats/1.png", "new/0.png"])
