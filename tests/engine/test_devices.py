@@ -154,7 +154,8 @@ def test_weights_that_change_between_the_processes_are_noticed(fill, pictures, t
 
 def test_nothing_of_the_current_folder_is_run(fill, pictures, tmp_path, monkeypatch):
     folder = pictures(2)
-    (tmp_path / "h5py.py").write_text("raise SystemExit(5)")
+    for name in ("pickle", "h5py"):
+        (tmp_path / f"{name}.py").write_text("raise SystemExit(5)")
     monkeypatch.chdir(tmp_path)
     assert fill(folder, **TWO).extracted == 2
 

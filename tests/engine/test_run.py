@@ -1,3 +1,4 @@
+import importlib
 import itertools
 import shutil
 import time
@@ -7,6 +8,7 @@ import numpy as np
 import pytest
 
 from featx.engine import Settings, look_up, read_extractors
+from featx.engine.fill import Work
 from featx.errors import DecodeError, ExtractionError, SampleIOError
 from featx.extractors.descriptor_source import DescriptorExtractor
 from featx.samples import SampleTable, read_samples
@@ -260,3 +262,14 @@ def test_the_answer_is_the_vector_that_the_cache_goes_on_to_serve(fill, pictures
     assert again.extracted == 0
     for answer in (done, again):
         np.testing.assert_array_equal(answer.matrix(answer.good), others[0].matrix(others[0].good))
+
+
+def test_rows_that_nothing_became_of_are_not_passed_over_in_silence(fill, pictures, monkeypatch):
+    monkeypatch.setattr(
+        importlib.import_module("featx.engine.run"),
+        "fill",
+        lambda table, *arguments, **keywords: Work(np.zeros(len(table), bool)),
+    )
+    for on_error in ("record", "raise"):
+        with pytest.raises(ExtractionError, match="3 of 3 samples have neither a vector nor a reason"):
+            fill(pictures(3, on_error), on_error=on_error)
