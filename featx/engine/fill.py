@@ -184,7 +184,7 @@ class _Filling:
         stations, batch_size, provenance = _stations(self._tasks, self._settings, n_samples=len(self.todo))
         batches: list[list[tuple[int, bytes, np.ndarray]]] = [[] for _ in stations]
         # Of several batches the first is smaller, so that something is kept the sooner.
-        first = batch_size if len(self.todo) <= batch_size else max(1, batch_size // 2)
+        first = batch_size if len(self.todo) <= batch_size else max(1, batch_size // 8)
         sizes = [first] * len(stations)
         self._writer = Writer(
             stations,

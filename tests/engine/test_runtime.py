@@ -278,6 +278,19 @@ def test_a_network_that_openvino_cannot_take_runs_in_torch_unless_it_was_asked_f
     assert "It is run by torch instead" in caplog.text
 
 
+def test_a_network_whose_path_depends_on_the_pixels_is_never_converted_by_one_of_its_paths(backbone):
+    import torch
+
+    class Forked(torch.nn.Module):
+        def forward(self, images):
+            return images.mean((2, 3)) if images.max() > 0 else images.sum((2, 3)) - 1
+
+    options = {"device": "cpu", "batch_size": 4, "n_samples": 10_000}
+    with pytest.raises(UsageError, match="OpenVINO cannot take this network"):
+        build_runtime("openvino", backbone(Forked(), crop=16), **options)
+    assert build_runtime("auto", backbone(Forked(), crop=16), **options).name == "torch"
+
+
 def test_what_cannot_be_compiled_is_one_line(small, monkeypatch):
     monkeypatch.setattr("torch._inductor.config.cpp.cxx", (None, "no-such-compiler"))
     with pytest.raises(
