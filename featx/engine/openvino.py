@@ -15,6 +15,7 @@ from featx.engine.runtime import first_line, padded_batch, to_stored
 from featx.errors import ExtractionError, MissingDependencyError, UsageError
 
 if TYPE_CHECKING:
+    import openvino
     import torch
 
     from featx.extractors.backbone import Backbone
@@ -50,12 +51,30 @@ def _graph(backbone: "Backbone", example: "torch.Tensor") -> Any:
     """
     import torch
 
+    jit: Any = torch.jit  # which has no types
     with warnings.catch_warnings():
-        warnings.simplefilter("error", torch.jit.TracerWarning)
+        warnings.simplefilter("error", jit.TracerWarning)
         try:
-            return torch.jit.trace(backbone, example, check_trace=False)
+            return jit.trace(backbone, example, check_trace=False)
         except Exception:  # whatever tracing cannot do, exporting may
             return torch.export.export(backbone, (example,))
+
+
+def _keep_biases(model: "openvino.Model") -> None:
+    """Keep the biases of convolutions in float32, in place, where all else is rounded.
+
+    The plugin rounds one that it adds within the convolution, which moves a feature more than anything else does. It
+    adds them after it, as they are, where something stands between; this changes no value.
+    """
+    from openvino import opset8
+
+    most = float(np.finfo(np.float32).max)
+    for node in model.get_ops():
+        if node.get_type_name() in ("Convolution", "GroupConvolution"):
+            followers = node.output(0).get_target_inputs()
+            between = opset8.clamp(node.output(0), -most, most)
+            for follower in followers:
+                follower.replace_source_output(between.output(0))
 
 
 class OpenVinoRuntime:
@@ -101,6 +120,8 @@ class OpenVinoRuntime:
         try:
             with _left_alone(), torch.no_grad():
                 model = openvino.convert_model(_graph(backbone, example), example_input=example)
+            if backbone.spec.precision != "float32":
+                _keep_biases(model)
             compiled = openvino.Core().compile_model(
                 model,
                 "CPU",

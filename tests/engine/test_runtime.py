@@ -228,6 +228,28 @@ def test_openvino_rounds_to_bfloat16_itself(small, photos):
     assert np.abs(features - expected).max() > 1e-3 * np.abs(expected).max()  # float16 alone moves it by 5e-4
 
 
+def test_openvino_adds_biases_unrounded_in_bfloat16(backbone):
+    import torch
+
+    class Biased(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.conv = torch.nn.Conv2d(3, 2, 1)
+            torch.nn.init.constant_(self.conv.weight, 33.5)
+            self.conv.bias.data = torch.tensor([-100.3, -100.7])  # either is 100.5 when rounded
+
+        def forward(self, images):
+            return self.conv(images).mean((2, 3))
+
+    pixels = np.full((1, 3, 4, 4), 255, np.uint8)
+    network = backbone(Biased(), crop=4, precision="bfloat16")
+    plain = backbone(Biased(), crop=4)
+    expected = TorchRuntime(plain, device="cpu")(pixels)
+    features = OpenVinoRuntime(network, batch_size=1)(pixels)
+    np.testing.assert_allclose(expected, [[0.2, -0.2]], rtol=1e-4)
+    np.testing.assert_allclose(features, expected, rtol=4e-3)
+
+
 def test_lanes_of_openvino_do_not_mix_their_batches(small, photos):
     run = OpenVinoRuntime(small(), batch_size=1)
     one_by_one = [run(photo[None]) for photo in photos]
