@@ -18,9 +18,10 @@ import numpy as np
 
 from featx.engine import OpenCache, Settings, read_extractors
 from featx.engine.forward import Batch, ForwardThreads
+from featx.engine.hardware import choose_device, default_batch_size
 from featx.engine.identify import load
 from featx.engine.plan import Task, open_tasks
-from featx.engine.runtime import Runtime, build_runtime, choose_device, default_batch_size
+from featx.engine.runtime import Runtime, build_runtime
 from featx.engine.stages import StageClock, Station, prepare_rows
 from featx.samples import SampleTable, pillow_warnings_ignored, read_samples
 

@@ -11,7 +11,7 @@ import numpy as np
 from sklearn.base import BaseEstimator, TransformerMixin
 
 from featx.engine import OpenCache, Settings, identify, read_extractors, run
-from featx.engine.runtime import PrecisionChoice, RuntimeChoice
+from featx.engine.hardware import PrecisionChoice, RuntimeChoice
 from featx.features import feature_names
 from featx.samples import read_samples
 

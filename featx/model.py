@@ -21,8 +21,8 @@ from featx.engine import (
     read_extractors,
     run,
 )
+from featx.engine.hardware import choose_device, supports
 from featx.engine.plan import open_tasks
-from featx.engine.runtime import choose_device, supports
 from featx.errors import ModelError, UsageError, WeightsError
 from featx.evaluation import Evaluation, score_predictions
 from featx.evaluation.heads import score_method

@@ -41,7 +41,7 @@ def doctor(
     screen = Screen(as_json=as_json, quiet=quiet, verbose=verbose)
     import torch
 
-    from featx.engine.runtime import choose_device, choose_precision, choose_runtime, has_amx
+    from featx.engine.hardware import choose_device, choose_precision, choose_runtime, has_amx
     from featx.extractors.registry import source_names
 
     device = choose_device("auto")

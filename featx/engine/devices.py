@@ -19,9 +19,9 @@ import cloudpickle
 import numpy as np
 
 from featx.engine.fill import Work, fill
+from featx.engine.hardware import device_names
 from featx.engine.plan import Keys, OpenCache, Task, missing_rows, open_tasks
 from featx.engine.progress import Progress
-from featx.engine.runtime import device_names
 from featx.engine.settings import Settings
 from featx.engine.stages import POLL_SECONDS
 from featx.errors import ExtractionError, FeatxError, UsageError, WeightsError

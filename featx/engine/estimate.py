@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from featx.cache import MISSING
+from featx.engine.hardware import device_names
 from featx.engine.plan import Task
 from featx.engine.run import look_up, run
-from featx.engine.runtime import device_names
 from featx.engine.settings import Settings
 from featx.extractors.spec import Request
 from featx.samples import SampleTable

@@ -12,10 +12,11 @@ import numpy as np
 
 from featx.cache import FAILED, MISSING, Hints
 from featx.engine.forward import Batch, ForwardThreads
+from featx.engine.hardware import choose_device, default_batch_size
 from featx.engine.identify import load, package_versions
 from featx.engine.plan import Keys, Task, missing_rows
 from featx.engine.progress import Progress
-from featx.engine.runtime import build_runtime, choose_device, default_batch_size
+from featx.engine.runtime import build_runtime
 from featx.engine.settings import Settings
 from featx.engine.stages import STAGES, Prepared, StageClock, Station, prepare_rows
 from featx.engine.writer import Writer
@@ -372,6 +373,9 @@ def _stations(
         else None
         for extractor, network in zip(extractors, networks, strict=True)
     ]
+    if settings.batch_size is None and all(runtime.most for runtime in runtimes if runtime is not None):
+        # Only parts of a batch are computed at once, and changing from one network to another takes time.
+        batch_size *= max(1, sum(networks))
     provenance = {
         "device": device,
         "batch_size": batch_size,

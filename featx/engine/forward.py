@@ -1,9 +1,9 @@
 """Forward passes on threads of their own, so that one that hangs is noticed; the runtimes are in `runtime.py`."""
 
 import logging
-import queue
 import threading
 import time
+from collections import deque
 from collections.abc import Iterable
 
 import numpy as np
@@ -20,7 +20,7 @@ _log = logging.getLogger(__name__)
 
 
 class Batch:
-    """A batch on its way through a lane.
+    """A batch on its way through the lanes, in parts of as many images as its runtime takes at once.
 
     Attributes
     ----------
@@ -28,30 +28,45 @@ class Batch:
         What it is, for the message of one that stalls.
     features : ndarray of shape (n, n_features) or None
         None until they are computed.
+    n_left : int
+        Parts that no lane has begun.
+    begun : bool
+        Whether a lane has begun one.
     """
 
     def __init__(self, runtime: Runtime, inputs: np.ndarray, name: str) -> None:
         self.name = name
         self.features: np.ndarray | None = None
+        self.begun = False
+        size = runtime.most or len(inputs)
         self._work: tuple[Runtime, np.ndarray] | None = (runtime, inputs)
+        self._size = size
+        self._parts: list[np.ndarray | None] = [None] * -(-len(inputs) // size)
+        self.n_left = self._unfinished = len(self._parts)
         self._error: BaseException | None = None
-        self._began: float | None = None
+        self._lock = threading.Lock()
         self._done = threading.Event()
 
-    def seconds(self) -> float:
-        """Return for how long it has been under way in its lane."""
-        return 0.0 if self._began is None or self._done.is_set() else time.monotonic() - self._began
+    def next_part(self) -> int:
+        """Return the number of a part that no lane has begun; the caller has then to run it."""
+        self.begun = True
+        self.n_left -= 1
+        return len(self._parts) - self.n_left - 1
 
-    def run(self) -> None:
-        """Compute the features, on the calling thread; what the runtime raises is kept for `wait`."""
+    def run(self, part: int) -> None:
+        """Compute a part's features, on the calling thread; what the runtime raises is kept for `wait`."""
         assert self._work is not None
         runtime, inputs = self._work
-        self._began = time.monotonic()
         try:
-            self.features = runtime(inputs)
+            if self._error is None:
+                self._parts[part] = runtime(inputs[part * self._size : (part + 1) * self._size])
         except BaseException as error:  # raised to the caller by wait
             self._error = error
-        self._end()
+        with self._lock:
+            self._unfinished -= 1
+            last = not self._unfinished
+        if last:
+            self._finish()
 
     def drop(self) -> None:
         """End it without features; whoever waits for it is told."""
@@ -66,13 +81,63 @@ class Batch:
             raise self._error
         return True
 
+    def _finish(self) -> None:
+        try:
+            if self._error is None:
+                self.features = np.concatenate([one for one in self._parts if one is not None])
+        except BaseException as error:  # raised to the caller by wait; it may be one of memory
+            self._error = error
+        self._end()
+
     def _end(self) -> None:
         self._work = None  # the inputs are many, and no longer needed
+        self._parts = []
         self._done.set()
 
 
+class _Line:
+    """Batches that wait for the lanes of one kind of runtime.
+
+    All lanes work at the oldest: the network's weights are then in the cache that cores share, and what the first of
+    several networks computes is not kept waiting by the others.
+    """
+
+    def __init__(self) -> None:
+        self._batches: deque[Batch] = deque()
+        self._changed = threading.Condition()
+        self._closed = False
+
+    def put(self, batch: Batch) -> None:
+        with self._changed:
+            self._batches.append(batch)
+            self._changed.notify_all()
+
+    def take(self) -> tuple[Batch, int] | None:
+        """Wait for a part to run, and return its batch and number; None after the end."""
+        with self._changed:
+            while not self._batches:
+                if self._closed:
+                    return None
+                self._changed.wait()
+            batch = self._batches[0]
+            part = batch.next_part()
+            if not batch.n_left:
+                self._batches.popleft()
+            return batch, part
+
+    def close(self) -> None:
+        """Drop what was not begun; the lanes end after the rest."""
+        with self._changed:
+            self._closed = True
+            for batch in self._batches:
+                if not batch.begun:
+                    batch.drop()
+            self._batches = deque(batch for batch in self._batches if batch.begun)
+            self._changed.notify_all()
+
+
 class ForwardThreads:
-    """Runs batches in the order they are begun, each kind of runtime on as many threads as it has lanes.
+    """Runs batches in the order they were given, each kind of runtime on as many threads as it has lanes.
 
     Each thread that calls torch gets worker threads of its own, so one lane is always the same thread.
 
@@ -94,18 +159,16 @@ class ForwardThreads:
         self._stall_seconds = stall_seconds
         self._clock = clock
         lanes = {runtime.name: runtime.lanes for runtime in runtimes}
-        self._queues: dict[str, queue.SimpleQueue[Batch | None]] = {
-            name: queue.SimpleQueue() for name in lanes
-        }
+        self._lines = {name: _Line() for name in lanes}
         self._lanes = [
-            _Lane(self._queues[name], clock) for name, number in lanes.items() for _ in range(number)
+            _Lane(self._lines[name], clock) for name, number in lanes.items() for _ in range(number)
         ]
         self.n_threads = len(self._lanes)
 
     def begin(self, runtime: Runtime, inputs: np.ndarray, *, batch_name: str) -> Batch:
-        """Put one batch of uint8 inputs, of shape (n, 3, crop, crop), in the queue of its runtime."""
+        """Put one batch of uint8 inputs, of shape (n, 3, crop, crop), in the line of its runtime."""
         batch = Batch(runtime, inputs, batch_name)
-        self._queues[runtime.name].put(batch)
+        self._lines[runtime.name].put(batch)
         return batch
 
     def wait(self, batch: Batch) -> np.ndarray:
@@ -114,30 +177,22 @@ class ForwardThreads:
         Raises
         ------
         ExtractionError
-            If a batch takes longer than `stall_seconds`; or whatever the runtime raises.
+            If a lane takes longer than `stall_seconds` over a part; or whatever the runtime raises.
         """
         while not batch.wait(POLL_SECONDS):
-            stalled = [
-                lane.batch.name for lane in self._lanes if lane.batch is not None and self._stalls(lane)
-            ]
-            if stalled:
+            stalled = next(filter(self._stalls, self._lanes), None)
+            if stalled is not None:
                 raise ExtractionError(
-                    f"the forward pass of {stalled[0]} has taken more than {self._stall_seconds:g} s. Use a "
+                    f"the forward pass of {stalled.batch_name} has taken more than {self._stall_seconds:g} s. Use a "
                     "smaller --batch-size, or raise --stall-seconds; what was computed is kept."
                 )
         assert batch.features is not None
         return batch.features
 
     def close(self) -> None:
-        """End the threads after the batches that they are at, but for those that hang; the rest is dropped."""
-        for batches in self._queues.values():
-            try:
-                while (batch := batches.get_nowait()) is not None:
-                    batch.drop()
-            except queue.Empty:
-                pass
-        for lane in self._lanes:
-            lane.batches.put(None)
+        """End the threads after the batches that are begun, but for those that hang; the rest is dropped."""
+        for line in self._lines.values():
+            line.close()
         # A thread in the middle of a library's code may take the process with it when that exits.
         impatient_at: float | None = time.monotonic() + _PATIENCE_SECONDS
         while waiting := [lane for lane in self._lanes if lane.thread.is_alive() and not self._stalls(lane)]:
@@ -147,27 +202,28 @@ class ForwardThreads:
             waiting[0].ended.wait(POLL_SECONDS)
 
     def _stalls(self, lane: "_Lane") -> bool:
-        batch = lane.batch
-        return batch is not None and batch.seconds() > self._stall_seconds
+        since = lane.since
+        return since is not None and time.monotonic() - since > self._stall_seconds
 
 
 class _Lane:
-    """One thread that runs the batches of a queue, and the batch that it is at."""
+    """One thread that runs the batches of a line, the name of the one that it is at, and since when."""
 
-    def __init__(self, batches: "queue.SimpleQueue[Batch | None]", clock: StageClock) -> None:
-        self.batches = batches
-        self.batch: Batch | None = None
+    def __init__(self, line: _Line, clock: StageClock) -> None:
+        self.batch_name = ""
+        self.since: float | None = None
         self.ended = threading.Event()
+        self._line = line
         self._clock = clock
         self.thread = threading.Thread(target=self._run, daemon=True)
         self.thread.start()
 
     def _run(self) -> None:
-        while (batch := self.batches.get()) is not None:
-            self.batch = batch
-            began = time.monotonic()
-            batch.run()
-            self._clock.add("forward", time.monotonic() - began)
-            self.batch = None
-            del batch  # with what it computed
+        while (taken := self._line.take()) is not None:
+            batch, part = taken
+            self.batch_name, self.since = batch.name, time.monotonic()
+            batch.run(part)
+            self._clock.add("forward", time.monotonic() - self.since)
+            self.since = None
+            del batch, taken  # with what it computed
         self.ended.set()

@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from featx.cache import Hints, fingerprint_of
+from featx.engine.hardware import choose_device, choose_precision, machine_facts
 from featx.engine.progress import Progress
-from featx.engine.runtime import choose_device, choose_precision, machine_facts
 from featx.errors import UsageError
 from featx.extractors import registry
 from featx.extractors.spec import ExtractorSpec, Precision, Request, parse, path_of

@@ -113,9 +113,9 @@ class OpenVinoRuntime:
                 "Try: pip install --force-reinstall openvino"
             ) from error
         self.spec = backbone.spec
-        self._request_size = min(batch_size, _MOST_IMAGES[backbone.spec.precision])
+        self.most = min(batch_size, _MOST_IMAGES[backbone.spec.precision])
         crop = backbone.preprocessing.crop
-        example = torch.zeros((self._request_size, 3, crop, crop), dtype=torch.uint8)
+        example = torch.zeros((self.most, 3, crop, crop), dtype=torch.uint8)
         n_cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
         try:
             with _left_alone(), torch.no_grad():
@@ -143,17 +143,12 @@ class OpenVinoRuntime:
             self._requests.put(compiled.create_infer_request())
 
     def __call__(self, pixels: np.ndarray) -> np.ndarray:
-        """Run one batch; see `Runtime`."""
-        size = self._request_size
-        parts = [self._infer(pixels[start : start + size]) for start in range(0, len(pixels), size)]
-        return to_stored(np.concatenate(parts), self.spec.dtype)
-
-    def _infer(self, pixels: np.ndarray) -> np.ndarray:
+        """Run one request; see `Runtime`."""
         request = self._requests.get()
         try:
-            request.infer([padded_batch(pixels, self._request_size)], share_inputs=True)
+            request.infer([padded_batch(pixels, self.most)], share_inputs=True)
             # A copy, for the request's own memory is written to again.
-            return np.array(request.get_output_tensor(0).data[: len(pixels)])
+            return to_stored(request.get_output_tensor(0).data[: len(pixels)], self.spec.dtype)
         except RuntimeError as error:
             raise ExtractionError(
                 f"{self.spec.text}: OpenVINO could not run {len(pixels)} images at once ({first_line(error)}). Use "

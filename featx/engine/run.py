@@ -10,10 +10,10 @@ import numpy as np
 
 from featx.cache import FAILED, MISSING, turn
 from featx.engine.fill import Work, digest, fill
+from featx.engine.hardware import device_names
 from featx.engine.outcome import Failure, Outcome, Run
 from featx.engine.plan import Keys, OpenCache, Task, known_keys, missing_rows, open_tasks
 from featx.engine.progress import Progress
-from featx.engine.runtime import device_names
 from featx.engine.settings import Settings
 from featx.errors import DecodeError, ExtractionError
 from featx.extractors.spec import Request

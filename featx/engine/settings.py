@@ -5,7 +5,7 @@ import os
 from dataclasses import dataclass, fields
 from typing import Literal, TypedDict, get_args
 
-from featx.engine.runtime import PrecisionChoice, RuntimeChoice, device_names
+from featx.engine.hardware import PrecisionChoice, RuntimeChoice, device_names
 from featx.errors import UsageError
 
 __all__ = ["OnError", "Settings", "SettingsKeywords"]

@@ -10,7 +10,7 @@ import pytest
 
 from featx.cli.extract import extract
 from featx.engine import OnError, Settings
-from featx.engine.runtime import PrecisionChoice, RuntimeChoice
+from featx.engine.hardware import PrecisionChoice, RuntimeChoice
 from featx.errors import ExtractionError, UsageError
 
 COMMANDS = [

@@ -12,7 +12,7 @@ import torch
 
 import featx
 from featx.engine import devices
-from featx.engine.runtime import device_names
+from featx.engine.hardware import device_names
 from featx.errors import DecodeError, ExtractionError, UsageError, WeightsError
 
 TWO = {"device": "cpu,cpu"}

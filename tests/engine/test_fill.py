@@ -156,7 +156,7 @@ def test_an_interrupted_run_publishes_what_it_has_and_ends_its_threads(fill, pic
 class Wide:
     """A runtime of several lanes, which says what it has computed."""
 
-    name, lanes = "wide", 4
+    name, lanes, most = "wide", 4, None
 
     def __init__(self, broken=None):
         self.computed, self.broken = [], broken

@@ -19,8 +19,8 @@ def doubled(inputs):
 class Lanes:
     """A runtime of the test's own."""
 
-    def __init__(self, run, *, name="torch", lanes=1):
-        self.run, self.name, self.lanes = run, name, lanes
+    def __init__(self, run, *, name="torch", lanes=1, most=None):
+        self.run, self.name, self.lanes, self.most = run, name, lanes, most
 
     def __call__(self, pixels):
         return self.run(pixels)
@@ -92,6 +92,65 @@ def test_no_runtime_has_more_batches_at_once_than_lanes_beside_one_that_has_more
         threads.wait(batch)
     threads.close()
     assert most == [1]
+
+
+def test_a_batch_is_run_in_parts_by_all_lanes_and_the_next_one_is_not_begun_before():
+    together = threading.Barrier(2, timeout=60)
+    ran, lock = [], threading.Lock()
+
+    def run(inputs):
+        with lock:
+            ran.append(inputs.tolist())
+        together.wait()
+        return inputs[:, None] * 2.0
+
+    runtime = Lanes(run, lanes=2, most=2)
+    threads = begun(runtime)
+    batches = [threads.begin(runtime, np.arange(7) + start, batch_name="b") for start in (0, 10)]
+    for start, batch in zip((0, 10), batches, strict=True):
+        assert threads.wait(batch).tolist() == [[2 * (start + one)] for one in range(7)]
+    threads.close()
+    pairs = [sorted(ran[begin : begin + 2]) for begin in range(0, 8, 2)]
+    assert pairs == [[[0, 1], [2, 3]], [[4, 5], [6]], [[10, 11], [12, 13]], [[14, 15], [16]]]
+
+
+def test_a_batch_of_which_one_part_fails_has_no_features_and_its_other_parts_are_not_run():
+    ran = []
+
+    def run(inputs):
+        ran.append(inputs.tolist())
+        if 2 in inputs:
+            raise MemoryError("of the device")
+        return inputs
+
+    runtime = Lanes(run, most=2)
+    threads = begun(runtime)
+    batch, after = (threads.begin(runtime, np.arange(6) + start, batch_name="b") for start in (0, 10))
+    with pytest.raises(MemoryError, match="of the device"):
+        threads.wait(batch)
+    assert threads.wait(after).tolist() == list(range(10, 16))
+    threads.close()
+    assert batch.features is None
+    assert ran == [[0, 1], [2, 3], [10, 11], [12, 13], [14, 15]]
+
+
+def test_a_batch_that_is_begun_when_the_threads_are_closed_is_finished():
+    go_on, under_way = threading.Event(), threading.Event()
+
+    def run(inputs):
+        under_way.set()
+        go_on.wait(60)
+        return inputs
+
+    runtime = Lanes(run, most=2)
+    threads = begun(runtime)
+    batch = threads.begin(runtime, np.arange(6), batch_name="b")
+    under_way.wait()
+    closing = threading.Thread(target=threads.close)
+    closing.start()
+    go_on.set()
+    closing.join()
+    assert batch.features.tolist() == list(range(6))
 
 
 def test_what_waits_when_the_threads_are_closed_is_not_begun_and_whoever_waits_is_told():
@@ -217,7 +276,7 @@ from featx.engine.stages import StageClock
 from featx.errors import FeatxError
 
 class Hanging:
-    name, lanes = "torch", 1
+    name, lanes, most = "torch", 1, None
     def __call__(self, pixels):
         threading.Event().wait()
 

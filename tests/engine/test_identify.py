@@ -117,7 +117,7 @@ def test_what_is_remembered_on_one_device_or_machine_is_no_answer_on_another(mon
     [asked] = read_extractors(RANDOM)
     monkeypatch.setattr(MODULE, "choose_device", str)  # as if there were a GPU
     for has_amx, expected in ((False, "float32"), (True, "bfloat16")):
-        monkeypatch.setattr("featx.engine.runtime.has_amx", lambda has_amx=has_amx: has_amx)
+        monkeypatch.setattr("featx.engine.hardware.has_amx", lambda has_amx=has_amx: has_amx)
         for device, precision in (("cpu", expected), ("cuda", "float16")):
             assert identify(asked, device=device, precision="auto", hints=hints).precision == precision
 
