@@ -46,7 +46,7 @@ def _options(
         int | None,
         typer.Option(
             "--batch-size",
-            help="Images in one forward pass. Default: 32, on CUDA 128.",
+            help="Images in a batch. Default: 32, on CUDA 128. OpenVINO computes it in parts.",
             rich_help_panel=_PANEL,
             show_default=False,
         ),

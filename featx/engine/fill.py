@@ -5,7 +5,8 @@ import time
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from contextlib import closing, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from itertools import islice
 from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
@@ -16,7 +17,7 @@ from featx.engine.hardware import choose_device, default_batch_size
 from featx.engine.identify import load, package_versions
 from featx.engine.plan import Keys, Task, missing_rows
 from featx.engine.progress import Progress
-from featx.engine.runtime import build_runtime
+from featx.engine.runtime import Runtime, build_runtime
 from featx.engine.settings import Settings
 from featx.engine.stages import STAGES, Prepared, StageClock, Station, prepare_rows
 from featx.engine.writer import Writer
@@ -30,6 +31,8 @@ if TYPE_CHECKING:
 __all__ = ["Work", "digest", "fill"]
 
 _DIGESTED_AHEAD = 64
+_MOST_TIMES = 4
+"""By how many times a batch is larger where several networks run."""
 _NOTED_AT_ONCE = 1000
 
 
@@ -184,9 +187,10 @@ class _Filling:
         """Build the extractors and run them over the rows that are left."""
         stations, batch_size, provenance = _stations(self._tasks, self._settings, n_samples=len(self.todo))
         batches: list[list[tuple[int, bytes, np.ndarray]]] = [[] for _ in stations]
-        # Of several batches the first is smaller, so that something is kept the sooner.
-        first = batch_size if len(self.todo) <= batch_size else max(1, batch_size // 8)
-        sizes = [first] * len(stations)
+        sizes = [
+            batch_size if len(self.todo) <= batch_size else _first_batch(station.runtime, batch_size)
+            for station in stations
+        ]
         self._writer = Writer(
             stations,
             provenance=provenance,
@@ -238,11 +242,17 @@ class _Filling:
         if station.runtime is None:
             self._write(_UnderWay(index, spec, rows, keys), inputs)
             return
-        name = f"{spec.text} on a batch of {len(rows)} samples, '{self._table.id_at(rows[0])}' the first of them,"
-        begun = self._forward.begin(station.runtime, inputs, batch_name=name)
+
+        def part_name(start: int, stop: int) -> str:
+            return f"{spec.text} on {stop - start} samples, '{self._table.id_at(rows[start])}' the first of them,"
+
+        begun = self._forward.begin(station.runtime, inputs, part_name=part_name)
         self._under_way.append((_UnderWay(index, spec, rows, keys), begun))
-        # One more than there are lanes, so that none waits for this thread.
-        while len(self._under_way) > self.work.lanes + 1:
+        # What waits before this one keeps every lane at work until the next one comes.
+        while (
+            sum(batch.n_left for _, batch in islice(self._under_way, len(self._under_way) - 1))
+            >= self.work.lanes
+        ):
             self._finish_first()
 
     def _finish_first(self) -> None:
@@ -254,9 +264,10 @@ class _Filling:
     def _keep_computed(self) -> None:
         """Write the batches that were computed when the run was interrupted, or another one failed."""
         for under_way, batch in self._under_way:
-            if batch.features is not None:
+            for part, features in batch.computed():
+                rows, keys = under_way.rows[part], under_way.keys[part]
                 with suppress(FeatxError):  # why the run ends is being raised already
-                    self._write(under_way, batch.features)
+                    self._write(replace(under_way, rows=rows, keys=keys), features)
 
     def _write(self, under_way: "_UnderWay", features: np.ndarray) -> None:
         spec, rows = under_way.spec, under_way.rows
@@ -373,9 +384,6 @@ def _stations(
         else None
         for extractor, network in zip(extractors, networks, strict=True)
     ]
-    if settings.batch_size is None and all(runtime.most for runtime in runtimes if runtime is not None):
-        # Only parts of a batch are computed at once, and changing from one network to another takes time.
-        batch_size *= max(1, sum(networks))
     provenance = {
         "device": device,
         "batch_size": batch_size,
@@ -385,4 +393,16 @@ def _stations(
         Station(extractor, task.store, runtime, device)
         for extractor, task, runtime in zip(extractors, tasks, runtimes, strict=True)
     ]
+    if settings.batch_size is None and any(runtime is not None and runtime.most for runtime in runtimes):
+        # Its batches are computed in parts, and changing from one network to another takes time.
+        batch_size *= min(sum(networks), _MOST_TIMES)
     return stations, batch_size, provenance
+
+
+def _first_batch(runtime: Runtime | None, batch_size: int) -> int:
+    """Return how large a station's first batch is: small, so that something is kept soon."""
+    if runtime is not None and runtime.name == "compile":
+        return batch_size  # a smaller one would be padded
+    if runtime is not None and runtime.most:
+        return min(batch_size, runtime.most * runtime.lanes)
+    return max(1, batch_size // 8)

@@ -4,7 +4,7 @@ import logging
 import threading
 import time
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Iterator
 
 import numpy as np
 
@@ -24,34 +24,29 @@ class Batch:
 
     Attributes
     ----------
-    name : str
-        What it is, for the message of one that stalls.
-    features : ndarray of shape (n, n_features) or None
-        None until they are computed.
     n_left : int
         Parts that no lane has begun.
-    begun : bool
-        Whether a lane has begun one.
     """
 
-    def __init__(self, runtime: Runtime, inputs: np.ndarray, name: str) -> None:
-        self.name = name
-        self.features: np.ndarray | None = None
-        self.begun = False
+    def __init__(self, runtime: Runtime, inputs: np.ndarray, part_name: Callable[[int, int], str]) -> None:
         size = runtime.most or len(inputs)
         self._work: tuple[Runtime, np.ndarray] | None = (runtime, inputs)
-        self._size = size
-        self._parts: list[np.ndarray | None] = [None] * -(-len(inputs) // size)
-        self.n_left = self._unfinished = len(self._parts)
+        self._slices = [slice(start, min(start + size, len(inputs))) for start in range(0, len(inputs), size)]
+        self._part_name = part_name
+        self._features: list[np.ndarray | None] = [None] * len(self._slices)
+        self.n_left = self._unfinished = len(self._slices)
         self._error: BaseException | None = None
         self._lock = threading.Lock()
         self._done = threading.Event()
 
+    def name(self, part: int) -> str:
+        """Return what a part is, for the message of one that stalls."""
+        return self._part_name(self._slices[part].start, self._slices[part].stop)
+
     def next_part(self) -> int:
         """Return the number of a part that no lane has begun; the caller has then to run it."""
-        self.begun = True
         self.n_left -= 1
-        return len(self._parts) - self.n_left - 1
+        return len(self._slices) - self.n_left - 1
 
     def run(self, part: int) -> None:
         """Compute a part's features, on the calling thread; what the runtime raises is kept for `wait`."""
@@ -59,19 +54,18 @@ class Batch:
         runtime, inputs = self._work
         try:
             if self._error is None:
-                self._parts[part] = runtime(inputs[part * self._size : (part + 1) * self._size])
+                self._features[part] = runtime(inputs[self._slices[part]])
         except BaseException as error:  # raised to the caller by wait
-            self._error = error
-        with self._lock:
-            self._unfinished -= 1
-            last = not self._unfinished
-        if last:
-            self._finish()
+            self._error = self._error or error
+        self._count_off(1)
 
     def drop(self) -> None:
-        """End it without features; whoever waits for it is told."""
-        self._error = ExtractionError(f"{self.name} was dropped, as the run has ended. Run it again.")
-        self._end()
+        """Leave the parts that no lane has begun; whoever waits for the batch is told."""
+        self._error = self._error or ExtractionError(
+            f"{self.name(0)} was dropped, as the run has ended. Run it again."
+        )
+        n_left, self.n_left = self.n_left, 0
+        self._count_off(n_left)
 
     def wait(self, seconds: float) -> bool:
         """Wait for its end, at most so long; return whether it has come, or raise what the runtime raised."""
@@ -81,18 +75,19 @@ class Batch:
             raise self._error
         return True
 
-    def _finish(self) -> None:
-        try:
-            if self._error is None:
-                self.features = np.concatenate([one for one in self._parts if one is not None])
-        except BaseException as error:  # raised to the caller by wait; it may be one of memory
-            self._error = error
-        self._end()
+    def computed(self) -> Iterator[tuple[slice, np.ndarray]]:
+        """Yield the rows of each part that is done, and their features: of all parts, where nothing went wrong."""
+        for rows, features in zip(self._slices, self._features, strict=True):
+            if features is not None:
+                yield rows, features
 
-    def _end(self) -> None:
-        self._work = None  # the inputs are many, and no longer needed
-        self._parts = []
-        self._done.set()
+    def _count_off(self, parts: int) -> None:
+        with self._lock:
+            self._unfinished -= parts
+            ended = not self._unfinished
+        if ended:
+            self._work = None  # the inputs are many, and no longer needed
+            self._done.set()
 
 
 class _Line:
@@ -129,10 +124,8 @@ class _Line:
         """Drop what was not begun; the lanes end after the rest."""
         with self._changed:
             self._closed = True
-            for batch in self._batches:
-                if not batch.begun:
-                    batch.drop()
-            self._batches = deque(batch for batch in self._batches if batch.begun)
+            while self._batches:
+                self._batches.popleft().drop()
             self._changed.notify_all()
 
 
@@ -146,7 +139,7 @@ class ForwardThreads:
     runtimes : iterable of Runtime
         Those that batches will be begun with.
     stall_seconds : float
-        How long one batch may take.
+        How long a runtime may take over what it is given at once.
     clock : StageClock
         Where busy time is counted.
 
@@ -165,9 +158,12 @@ class ForwardThreads:
         ]
         self.n_threads = len(self._lanes)
 
-    def begin(self, runtime: Runtime, inputs: np.ndarray, *, batch_name: str) -> Batch:
-        """Put one batch of uint8 inputs, of shape (n, 3, crop, crop), in the line of its runtime."""
-        batch = Batch(runtime, inputs, batch_name)
+    def begin(self, runtime: Runtime, inputs: np.ndarray, *, part_name: Callable[[int, int], str]) -> Batch:
+        """Put one batch of uint8 inputs, of shape (n, 3, crop, crop), in the line of its runtime.
+
+        What stalls is named by `part_name`, from the first row and the one behind the last.
+        """
+        batch = Batch(runtime, inputs, part_name)
         self._lines[runtime.name].put(batch)
         return batch
 
@@ -183,14 +179,13 @@ class ForwardThreads:
             stalled = next(filter(self._stalls, self._lanes), None)
             if stalled is not None:
                 raise ExtractionError(
-                    f"the forward pass of {stalled.batch_name} has taken more than {self._stall_seconds:g} s. Use a "
+                    f"the forward pass of {stalled.at} has taken more than {self._stall_seconds:g} s. Use a "
                     "smaller --batch-size, or raise --stall-seconds; what was computed is kept."
                 )
-        assert batch.features is not None
-        return batch.features
+        return np.concatenate([features for _, features in batch.computed()])
 
     def close(self) -> None:
-        """End the threads after the batches that are begun, but for those that hang; the rest is dropped."""
+        """End the threads after what they are at, but for those that hang; the rest is dropped."""
         for line in self._lines.values():
             line.close()
         # A thread in the middle of a library's code may take the process with it when that exits.
@@ -207,10 +202,10 @@ class ForwardThreads:
 
 
 class _Lane:
-    """One thread that runs the batches of a line, the name of the one that it is at, and since when."""
+    """One thread that runs the batches of a line, the name of what it is at, and since when."""
 
     def __init__(self, line: _Line, clock: StageClock) -> None:
-        self.batch_name = ""
+        self.at = ""
         self.since: float | None = None
         self.ended = threading.Event()
         self._line = line
@@ -221,7 +216,7 @@ class _Lane:
     def _run(self) -> None:
         while (taken := self._line.take()) is not None:
             batch, part = taken
-            self.batch_name, self.since = batch.name, time.monotonic()
+            self.at, self.since = batch.name(part), time.monotonic()
             batch.run(part)
             self._clock.add("forward", time.monotonic() - self.since)
             self.since = None

@@ -26,7 +26,7 @@ __all__ = [
 PrecisionChoice = Literal["auto", "float32", "float16", "bfloat16"]
 RuntimeChoice = Literal["auto", "torch", "compile", "openvino"]
 
-_MANY_SAMPLES = 500
+_MANY_SAMPLES = 200
 """From here on what a converted network saves is more than the seconds that converting takes."""
 _BATCH_SIZE_CPU = 32
 _BATCH_SIZE_CUDA = 128
@@ -156,7 +156,7 @@ def choose_runtime(
 
 
 def default_batch_size(device: str) -> int:
-    """Return how many images one forward pass takes by default."""
+    """Return how many images a batch holds by default."""
     return _BATCH_SIZE_CUDA if device.startswith("cuda") else _BATCH_SIZE_CPU
 
 

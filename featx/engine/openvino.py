@@ -4,6 +4,7 @@ import logging
 import os
 import queue
 import sys
+import threading
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -22,7 +23,11 @@ if TYPE_CHECKING:
 
 __all__ = ["OpenVinoRuntime"]
 
+_log = logging.getLogger(__name__)
+
 _HINTS = {"float32": "f32", "bfloat16": "bf16"}
+_TRACED_SOURCES = ("featx", "torchvision", "timm")
+"""Whose networks branch on nothing that the pixels decide."""
 _MOST_IMAGES = {"float32": 4, "bfloat16": 16}
 """In one request: more are not faster on a core. Half precision computes faster than it fetches weights from memory."""
 
@@ -43,28 +48,38 @@ def _left_alone() -> Iterator[None]:
         root.setLevel(level)
 
 
-def _graph(backbone: "Backbone", example: "torch.Tensor") -> Any:
-    """Return what a network computes, as a graph that OpenVINO converts.
+_converting = threading.Lock()
+"""Which warnings count is the whole process's affair."""
 
-    Tracing takes a third of the time that exporting does, but keeps only the path that the example took. Where it
-    warns that there may be others, the network is exported, which follows them or refuses.
+
+def _converted(backbone: "Backbone", example: "torch.Tensor") -> "openvino.Model":
+    """Convert a network.
+
+    Tracing takes a third of the time that exporting does, but keeps only the path that the example took. So a network
+    that a user brings is exported, which follows every path or refuses; so is any that tracing warns of.
     """
+    import openvino
     import torch
 
     jit: Any = torch.jit  # which has no types
-    with warnings.catch_warnings():
-        warnings.simplefilter("error", jit.TracerWarning)
-        try:
-            return jit.trace(backbone, example, check_trace=False)
-        except Exception:  # whatever tracing cannot do, exporting may
-            return torch.export.export(backbone, (example,))
+    with _converting, _left_alone(), torch.no_grad():
+        if backbone.spec.source in _TRACED_SOURCES:
+            warnings.simplefilter("error", jit.TracerWarning)
+            try:
+                traced = jit.trace(backbone, example, check_trace=False)
+                model = openvino.convert_model(traced, example_input=example)
+                model.reshape(list(example.shape))
+                return model
+            except Exception as error:  # both packages leak their own kinds
+                _log.debug("%s: not traced, %s", backbone.spec.text, error)
+        return openvino.convert_model(torch.export.export(backbone, (example,)))
 
 
 def _keep_biases(model: "openvino.Model") -> None:
     """Keep the biases of convolutions in float32, in place, where all else is rounded.
 
     The plugin rounds one that it adds within the convolution, which moves a feature more than anything else does. It
-    adds them after it, as they are, where something stands between; this changes no value.
+    adds them after it, as they are, where something stands between. That changes no finite value.
     """
     from openvino import opset8
 
@@ -113,13 +128,13 @@ class OpenVinoRuntime:
                 "Try: pip install --force-reinstall openvino"
             ) from error
         self.spec = backbone.spec
-        self.most = min(batch_size, _MOST_IMAGES[backbone.spec.precision])
+        self._size = min(batch_size, _MOST_IMAGES[backbone.spec.precision])
+        self.most: int | None = self._size
         crop = backbone.preprocessing.crop
-        example = torch.zeros((self.most, 3, crop, crop), dtype=torch.uint8)
+        example = torch.zeros((self._size, 3, crop, crop), dtype=torch.uint8)
         n_cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
         try:
-            with _left_alone(), torch.no_grad():
-                model = openvino.convert_model(_graph(backbone, example), example_input=example)
+            model = _converted(backbone, example)
             if backbone.spec.precision != "float32":
                 _keep_biases(model)
             compiled = openvino.Core().compile_model(
@@ -146,7 +161,7 @@ class OpenVinoRuntime:
         """Run one request; see `Runtime`."""
         request = self._requests.get()
         try:
-            request.infer([padded_batch(pixels, self.most)], share_inputs=True)
+            request.infer([padded_batch(pixels, self._size)], share_inputs=True)
             # A copy, for the request's own memory is written to again.
             return to_stored(request.get_output_tensor(0).data[: len(pixels)], self.spec.dtype)
         except RuntimeError as error:

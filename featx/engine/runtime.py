@@ -34,10 +34,7 @@ class Runtime(Protocol):
 
     name: str
     lanes: int
-
-    @property
-    def most(self) -> int | None:
-        """As above: a property, so that a class may say that it is always one of the two."""
+    most: int | None
 
     def __call__(self, pixels: np.ndarray) -> np.ndarray:
         """Run one batch, or a part of it.
@@ -81,7 +78,7 @@ class TorchRuntime:
         self.device = torch.device(device)
         self.name = "torch" if compiled_for is None else "compile"
         self.lanes = 2 if self.device.type == "cuda" else 1
-        self.most = None
+        self.most: int | None = None
         self._padded_to = compiled_for or 0
         self._at_once: int | None = None
         self._alone = threading.Lock()
@@ -196,6 +193,16 @@ def padded_batch(pixels: np.ndarray, length: int) -> np.ndarray:
     return padded
 
 
+def _check_finite(backbone: "Backbone") -> None:
+    """Refuse weights that are not finite: an activation may turn what comes of them into numbers like any other."""
+    for name, weight in backbone.named_parameters():
+        if not weight.isfinite().all():
+            raise ExtractionError(
+                f"{backbone.spec.text}: the weights of '{name}' hold values that are not finite. Check the file that "
+                "they are from."
+            )
+
+
 def _is_out_of_memory(error: Exception) -> bool:
     import torch
 
@@ -233,7 +240,10 @@ def build_runtime(
     ------
     UsageError, MissingDependencyError
         If the runtime asked for cannot be used here, or not with this network.
+    ExtractionError
+        If a weight is not finite.
     """
+    _check_finite(backbone)
     chosen = choose_runtime(runtime, device=device, precision=backbone.spec.precision, n_samples=n_samples)
     if chosen == "openvino":
         from featx.engine.openvino import OpenVinoRuntime

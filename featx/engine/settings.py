@@ -24,7 +24,8 @@ class Settings:
     runtime : {"auto", "torch", "compile", "openvino"}
     precision : {"auto", "float32", "float16", "bfloat16"}
     batch_size : int or None
-        Images in one forward pass; None for 32, and 128 on CUDA.
+        Images in a batch; None for 32, and 128 on CUDA. OpenVINO computes it in parts, and by default its batches are
+        larger where several networks run.
     workers : int or None
         Threads that read and decode, for each device; None for one per core in all.
     on_error : {"raise", "record"}

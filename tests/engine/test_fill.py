@@ -114,12 +114,12 @@ def test_a_vector_that_is_not_finite_is_refused_with_the_way_out(fill, pictures)
     from featx import ModuleExtractor, Preprocessing
 
     class Huge(torch.nn.Module):
-        def __init__(self, factor):
+        def __init__(self, factor, times=1):
             super().__init__()
-            self.factor = torch.nn.Parameter(torch.tensor(factor))
+            self.factor, self.times = torch.nn.Parameter(torch.tensor(factor)), times
 
         def forward(self, images):
-            return images.mean((2, 3)) * self.factor
+            return images.mean((2, 3)) * self.factor * self.times
 
     preprocessing = Preprocessing(resize=4, crop=4, mean=(0.0, 0.0, 0.0), std=(1.0, 1.0, 1.0))
     folder = pictures(5)
@@ -130,7 +130,7 @@ def test_a_vector_that_is_not_finite_is_refused_with_the_way_out(fill, pictures)
     ):
         fill(folder, large, precision="bfloat16", workers=1)
     assert fill(folder, large, precision="float32").extracted == 5
-    broken = ModuleExtractor(Huge(float("nan")), name="broken", preprocessing=preprocessing)
+    broken = ModuleExtractor(Huge(3e38, times=1000), name="broken", preprocessing=preprocessing)
     with pytest.raises(ExtractionError, match=r"finite in float32.*Check its weights\.$"):
         fill(folder, broken, precision="float32")
 
@@ -156,10 +156,10 @@ def test_an_interrupted_run_publishes_what_it_has_and_ends_its_threads(fill, pic
 class Wide:
     """A runtime of several lanes, which says what it has computed."""
 
-    name, lanes, most = "wide", 4, None
+    name, lanes = "wide", 4
 
-    def __init__(self, broken=None):
-        self.computed, self.broken = [], broken
+    def __init__(self, broken=None, most=None):
+        self.computed, self.broken, self.most = [], broken, most
 
     def __call__(self, pixels):
         colours = pixels[:, :, 0, 0].astype(np.float32)
@@ -189,19 +189,63 @@ def wide(monkeypatch):
     return ModuleExtractor(Means(), name="means", preprocessing=preprocessing), run_by
 
 
-def test_batches_that_were_computed_when_the_run_is_interrupted_are_kept(fill, pictures, wide):
+@pytest.mark.parametrize(("batch_size", "most"), [(2, None), (9, 2)])
+def test_what_was_computed_when_the_run_is_interrupted_is_kept(fill, pictures, wide, batch_size, most):
     extractor, run_by = wide
-    runtime, folder = run_by(Wide()), pictures(40)
+    runtime, folder = run_by(Wide(most=most)), pictures(40)
 
     def interrupt(progress):
         if progress.done == 30:
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        fill(folder, extractor, progress=interrupt, batch_size=2, workers=1)
+        fill(folder, extractor, progress=interrupt, batch_size=batch_size, workers=1)
     computed = sum(runtime.computed)
     assert computed > 0
-    assert fill(folder, extractor, batch_size=2).cached == computed
+    assert fill(folder, extractor, batch_size=batch_size).cached == computed
+
+
+@pytest.mark.parametrize("batch_size", [5, 16, 64])
+def test_a_batch_run_in_parts_gives_every_row_its_own_vector(pictures, colours, wide, batch_size):
+    import featx
+
+    extractor, run_by = wide
+    runtime = run_by(Wide(most=3))
+    features = featx.extract(featx.read_samples(pictures(40)), extractor, cache=None, batch_size=batch_size)
+    np.testing.assert_array_equal(features.X, colours(40))
+    assert max(runtime.computed) == 3
+
+
+def test_batches_of_several_networks_are_larger_and_the_first_is_what_the_lanes_take_at_once(
+    fill, pictures, wide, monkeypatch
+):
+    import torch
+
+    from featx import ModuleExtractor, Preprocessing
+    from featx.engine.forward import ForwardThreads
+
+    begun, real = [], ForwardThreads.begin
+
+    def begin(threads, runtime, inputs, **keywords):
+        begun.append(len(inputs))
+        return real(threads, runtime, inputs, **keywords)
+
+    monkeypatch.setattr(ForwardThreads, "begin", begin)
+    extractor, run_by = wide
+    pooled = torch.nn.Sequential(torch.nn.AdaptiveAvgPool2d(1), torch.nn.Flatten())
+    preprocessing = Preprocessing(resize=4, crop=4, mean=(0.0, 0.0, 0.0), std=(1.0, 1.0, 1.0))
+    other = ModuleExtractor(pooled, name="other", preprocessing=preprocessing)
+    run_by(Wide(most=2))
+    folder = pictures(80)
+    fill(folder, [extractor, other])
+    assert begun == [8, 8, 64, 64, 8, 8]  # twice 32
+    begun.clear()
+    fill(folder, [extractor, other], cache="second", batch_size=40)
+    assert begun == [8, 8, 40, 40, 32, 32]
+    begun.clear()
+    run_by(Wide())
+    fill(folder, extractor, cache="third")
+    assert begun == [4, 32, 32, 12]
 
 
 def test_a_batch_that_breaks_takes_no_other_with_it(fill, pictures, colours, wide):

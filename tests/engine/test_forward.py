@@ -26,6 +26,10 @@ class Lanes:
         return self.run(pixels)
 
 
+def named(start, stop):
+    return f"b[{start}:{stop}]"
+
+
 def begun(*runtimes, stall_seconds=60.0, clock=None):
     return ForwardThreads(
         runtimes or [Lanes(doubled)], stall_seconds=stall_seconds, clock=clock or StageClock()
@@ -33,7 +37,7 @@ def begun(*runtimes, stall_seconds=60.0, clock=None):
 
 
 def wait(threads, run, inputs):
-    return threads.wait(threads.begin(Lanes(run), inputs, batch_name="b"))
+    return threads.wait(threads.begin(Lanes(run), inputs, part_name=named))
 
 
 @pytest.fixture
@@ -55,7 +59,7 @@ def test_batches_run_side_by_side_in_their_lanes_and_each_gives_its_own(lanes):
 
     runtime = Lanes(run, lanes=lanes)
     threads = begun(runtime)
-    batches = [threads.begin(runtime, np.full(3, number), batch_name="b") for number in range(6)]
+    batches = [threads.begin(runtime, np.full(3, number), part_name=named) for number in range(6)]
     for number, batch in reversed(list(enumerate(batches))):
         np.testing.assert_array_equal(threads.wait(batch), np.full(3, 2 * number))
     threads.close()
@@ -84,7 +88,7 @@ def test_no_runtime_has_more_batches_at_once_than_lanes_beside_one_that_has_more
     wide = Lanes(paired, name="openvino", lanes=2)
     threads = begun(first, second, wide)
     batches = [
-        threads.begin(runtime, np.ones(1), batch_name="b")
+        threads.begin(runtime, np.ones(1), part_name=named)
         for _ in range(4)
         for runtime in (first, second, wide)
     ]
@@ -106,7 +110,7 @@ def test_a_batch_is_run_in_parts_by_all_lanes_and_the_next_one_is_not_begun_befo
 
     runtime = Lanes(run, lanes=2, most=2)
     threads = begun(runtime)
-    batches = [threads.begin(runtime, np.arange(7) + start, batch_name="b") for start in (0, 10)]
+    batches = [threads.begin(runtime, np.arange(7) + start, part_name=named) for start in (0, 10)]
     for start, batch in zip((0, 10), batches, strict=True):
         assert threads.wait(batch).tolist() == [[2 * (start + one)] for one in range(7)]
     threads.close()
@@ -114,7 +118,7 @@ def test_a_batch_is_run_in_parts_by_all_lanes_and_the_next_one_is_not_begun_befo
     assert pairs == [[[0, 1], [2, 3]], [[4, 5], [6]], [[10, 11], [12, 13]], [[14, 15], [16]]]
 
 
-def test_a_batch_of_which_one_part_fails_has_no_features_and_its_other_parts_are_not_run():
+def test_of_a_batch_of_which_one_part_fails_the_rest_is_not_run_and_what_was_computed_is_there():
     ran = []
 
     def run(inputs):
@@ -125,55 +129,38 @@ def test_a_batch_of_which_one_part_fails_has_no_features_and_its_other_parts_are
 
     runtime = Lanes(run, most=2)
     threads = begun(runtime)
-    batch, after = (threads.begin(runtime, np.arange(6) + start, batch_name="b") for start in (0, 10))
+    batch, after = (threads.begin(runtime, np.arange(6) + start, part_name=named) for start in (0, 10))
     with pytest.raises(MemoryError, match="of the device"):
         threads.wait(batch)
     assert threads.wait(after).tolist() == list(range(10, 16))
     threads.close()
-    assert batch.features is None
+    assert [features.tolist() for _, features in batch.computed()] == [[0, 1]]
     assert ran == [[0, 1], [2, 3], [10, 11], [12, 13], [14, 15]]
 
 
-def test_a_batch_that_is_begun_when_the_threads_are_closed_is_finished():
-    go_on, under_way = threading.Event(), threading.Event()
+def test_what_is_under_way_when_the_threads_are_closed_is_kept_and_what_waits_is_not_begun():
+    go_on, under_way, ran = threading.Event(), threading.Event(), []
 
     def run(inputs):
+        ran.append(inputs.tolist())
         under_way.set()
         go_on.wait(60)
         return inputs
 
     runtime = Lanes(run, most=2)
     threads = begun(runtime)
-    batch = threads.begin(runtime, np.arange(6), batch_name="b")
+    first, second = (threads.begin(runtime, np.arange(6) + start, part_name=named) for start in (0, 10))
     under_way.wait()
     closing = threading.Thread(target=threads.close)
     closing.start()
+    with pytest.raises(ExtractionError, match=r"b\[0:2\] was dropped, as the run has ended"):
+        threads.wait(second)  # the threads are closed by now, and the first part is still under way
     go_on.set()
     closing.join()
-    assert batch.features.tolist() == list(range(6))
-
-
-def test_what_waits_when_the_threads_are_closed_is_not_begun_and_whoever_waits_is_told():
-    go_on, under_way, ran = threading.Event(), threading.Event(), []
-
-    def run(inputs):
-        ran.append(inputs[0])
-        under_way.set()
-        go_on.wait(60)
-        return inputs
-
-    runtime = Lanes(run)
-    threads = begun(runtime)
-    first, second = (threads.begin(runtime, np.full(1, number), batch_name="b") for number in range(2))
-    under_way.wait()
-    closing = threading.Thread(target=threads.close)
-    closing.start()
-    with pytest.raises(ExtractionError, match="b was dropped, as the run has ended"):
-        threads.wait(second)
-    go_on.set()
-    closing.join()
-    assert ran == [0]
-    assert first.features.tolist() == [0]  # what was computed meanwhile is there
+    assert ran == [[0, 1]]
+    assert [(rows, features.tolist()) for rows, features in first.computed()] == [(slice(0, 2), [0, 1])]
+    with pytest.raises(ExtractionError, match="was dropped"):
+        threads.wait(first)
 
 
 def test_busy_time_is_counted():
@@ -199,7 +186,7 @@ def test_a_batch_that_hangs_is_an_error_and_closing_does_not_wait_for_it():
     started = time.monotonic()
     try:
         with pytest.raises(
-            ExtractionError, match=r"forward pass of b has taken more than 0\.3 s.*--stall-seconds"
+            ExtractionError, match=r"forward pass of b\[0:2\] has taken more than 0\.3 s.*--stall-seconds"
         ):
             wait(threads, lambda inputs: go_on.wait(60), np.ones(2))
         threads.close()
@@ -218,11 +205,11 @@ def test_closing_waits_for_the_batch_under_way():
         return inputs
 
     threads = begun()
-    batch = threads.begin(Lanes(slow), np.ones(1), batch_name="b")
+    batch = threads.begin(Lanes(slow), np.ones(1), part_name=named)
     under_way.wait()
     threads.close()
     assert done
-    assert batch.features is not None
+    assert threads.wait(batch).tolist() == [1]
 
 
 def test_every_batch_has_the_whole_time(monkeypatch):
@@ -254,7 +241,7 @@ def test_an_interruption_while_closing_drops_the_batch_under_way(caplog):
             time.sleep(0.05)
         signal.raise_signal(signal.SIGINT)
 
-    threads.begin(Lanes(hanging), np.ones(1), batch_name="b")
+    threads.begin(Lanes(hanging), np.ones(1), part_name=named)
     under_way.wait()
     started = time.monotonic()
     threading.Thread(target=interrupt).start()
@@ -282,7 +269,7 @@ class Hanging:
 
 threads = ForwardThreads([Hanging()], stall_seconds=0.5, clock=StageClock())
 try:
-    threads.wait(threads.begin(Hanging(), np.ones(2), batch_name="b"))
+    threads.wait(threads.begin(Hanging(), np.ones(2), part_name=lambda start, stop: "b"))
 except FeatxError as error:
     sys.exit(str(error))
 """

@@ -10,11 +10,11 @@ from featx.errors import MissingDependencyError, UsageError
 @pytest.mark.parametrize(
     ("device", "precision", "n_samples", "expected"),
     [
-        ("cpu", "float32", 500, "openvino"),
-        ("cpu", "bfloat16", 500, "openvino"),
-        ("cpu", "float32", 499, "torch"),
-        ("cpu", "float16", 500, "torch"),
-        ("cuda", "float16", 500, "torch"),
+        ("cpu", "float32", 200, "openvino"),
+        ("cpu", "bfloat16", 200, "openvino"),
+        ("cpu", "float32", 199, "torch"),
+        ("cpu", "float16", 200, "torch"),
+        ("cuda", "float16", 200, "torch"),
     ],
 )
 def test_auto_takes_openvino_where_it_is_able_and_pays(monkeypatch, device, precision, n_samples, expected):
