@@ -111,7 +111,7 @@ def forward(runtime: Runtime, batches: Sequence[np.ndarray]) -> None:
     threads = ForwardThreads([runtime], stall_seconds=PATIENCE_SECONDS, clock=StageClock())
     under_way: deque[Batch] = deque()
     for batch in batches:
-        under_way.append(threads.begin(runtime, batch, batch_name="a batch"))
+        under_way.append(threads.begin(runtime, batch, part_name=lambda *_: "a batch"))
         if len(under_way) > threads.n_threads + 1:
             threads.wait(under_way.popleft())
     for begun in under_way:

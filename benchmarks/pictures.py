@@ -12,7 +12,7 @@ __all__ = ["ASSETS", "MANY", "link_photos", "write_photos", "write_small"]
 
 ASSETS = Path(os.environ.get("FEATX_ASSETS", Path(__file__).parents[2] / "shared" / "assets"))
 
-MANY = 1000
+MANY = 250
 """From so many images on, `--runtime auto` takes what pays for many."""
 
 _PHOTOS = ("hymenoptera", "flowers", "pacs/photo")
