@@ -58,7 +58,7 @@ class Bench:
     folder: Path
     rounds: int
     scale: float
-    peers_python: str
+    peers_python: str | None
 
     def sized(self, number: int, *, least: int) -> int:
         return max(least, round(number * self.scale))

@@ -52,7 +52,7 @@ the first row kept.
 
 def small(bench: Bench) -> tuple[str, str, Any]:
     """Measure a warm run, and peak memory, over very many small images."""
-    sizes = [bench.sized(number, least=200) for number in (10_000, 20_000, 50_000, 100_000)]
+    sizes = [bench.sized(number, least=200) for number in (5_000, 20_000, 25_000, 100_000)]
     folders = [write_small(bench.folder / f"{size}", size) for size in sizes]
     rows, figures = [], {}
     for extractor, fewer, more in (("pixels:size=4", 1, 3), ("nano:size=32", 0, 2)):

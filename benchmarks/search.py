@@ -1,6 +1,6 @@
 """What a search of a head's grid costs: featx against scikit-learn's GridSearchCV on the same folds.
 
-    python benchmarks/search.py [--rounds 9] [--jobs 2] [--out docs/performance.md]
+    python benchmarks/search.py [--rounds 5] [--jobs 2] [--out docs/performance.md]
 
 Both run in turn, several rounds, in one process; the figure is the median of the rounds' ratios. The last fit,
 on all rows, is left out: it is the same in both. The flowers are those of FEATX_ASSETS, or of ../shared/assets;
@@ -59,7 +59,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--rounds", type=int, default=9, help="on the flowers; one on the large matrix")
+    parser.add_argument("--rounds", type=int, default=5, help="on the flowers; one on the large matrix")
     parser.add_argument("--jobs", type=int, default=2)
     parser.add_argument("--out", type=Path, default=PAGE)
     options = parser.parse_args()
