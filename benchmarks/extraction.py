@@ -22,8 +22,10 @@ from typing import Any
 
 from page import PAGE, write_section
 from pictures import ASSETS, MANY, link_photos, write_photos
-from processes import CORES, FEW_ROUNDS, HERE, Bench, LeftOut, difference_of, extract, lines, median, ran
+from processes import CORES, HERE, Bench, LeftOut, difference_of, extract, lines, median, ran
 from promises import large, small, start
+
+from featx.engine.hardware import choose_precision
 
 MOBILENET = f"mobilenet_v2:weights={ASSETS / 'weights' / 'mobilenet_v2.pth'}"
 SQUEEZENET = f"squeezenet1_1:weights={ASSETS / 'weights' / 'squeezenet1_1.pth'}"
@@ -151,7 +153,7 @@ def speed(bench: Bench) -> tuple[str, str, Any]:
         ratios.append(f"| {model.title} | {precision} | {rate(ours)} | {' | '.join(cells)} |")
     text = f"""
 Photos of some 75 KB on {CORES} cores, none of them in the cache; medians of {bench.rounds} interleaved rounds, of
-{min(FEW_ROUNDS, bench.rounds)} for the ViT. featx is `featx extract` with nothing but data, extractor and
+one for what has no bar in this precision. featx is `featx extract` with nothing but data, extractor and
 cache, by the difference of two data sets, which start-up is no part of. The limit is what the cores could do if
 decoding (reading, digesting, decoding and resizing) and the faster of featx's runtimes, each alone and in
 core-milliseconds an image, were all their work.
@@ -200,7 +202,8 @@ def measured_speed(model: Model, bench: Bench, peers: Sequence[str]) -> dict[str
     if model.share is not None:
         contenders["alone"] = alone
     contenders |= {way: loop(way) for way in ("textbook", *peers)}
-    found = bench.in_turn(rarely=() if model.share is not None else contenders, **contenders)
+    has_bar = model.share is not None or choose_precision("auto", device="cpu") in model.ratio
+    found = bench.in_turn(once=() if has_bar else contenders, **contenders)
     runs, alone_runs = found.pop("featx"), found.pop("alone", [])
     last = runs[-1][-1].said
     return {
@@ -229,7 +232,7 @@ def together(bench: Bench) -> tuple[str, str, Any]:
 
     def alone() -> dict[str, Any]:
         said = stages_alone(
-            difference, extractors, bench.sized(256, least=64), runtimes=sorted(set(best.values()))
+            difference, extractors, bench.sized(128, least=64), runtimes=sorted(set(best.values()))
         )
         best.update(best or {name: fastest(costs) for name, costs in said["forward"].items()})
         return said

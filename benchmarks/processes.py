@@ -17,7 +17,6 @@ from typing import Any
 __all__ = [
     "CORES",
     "FEATX",
-    "FEW_ROUNDS",
     "HERE",
     "Bench",
     "LeftOut",
@@ -33,7 +32,6 @@ HERE = Path(__file__).parent
 CORES = len(os.sched_getaffinity(0))
 FEATX = str(Path(sys.executable).with_name("featx"))
 PATIENCE_SECONDS = 300
-FEW_ROUNDS = 3
 # Nothing is asked of a GPU: the limits are those of the cores.
 _ENVIRONMENT = {**os.environ, "CUDA_VISIBLE_DEVICES": "", "PYTHONWARNINGS": "ignore"}
 
@@ -63,13 +61,13 @@ class Bench:
     def sized(self, number: int, *, least: int) -> int:
         return max(least, round(number * self.scale))
 
-    def in_turn(self, *, rarely: Iterable[str] = (), **contenders: Callable[[], Any]) -> dict[str, list[Any]]:
-        """Run every contender once a round, the rare ones in the first few rounds only."""
+    def in_turn(self, *, once: Iterable[str] = (), **contenders: Callable[[], Any]) -> dict[str, list[Any]]:
+        """Run every contender once a round, some in the first round only."""
         found = defaultdict(list)
         for number in range(self.rounds):
             told = []
             for name, contender in contenders.items():
-                if name in rarely and number >= FEW_ROUNDS:
+                if name in once and number:
                     continue
                 began = time.perf_counter()
                 found[name].append(contender())
