@@ -32,7 +32,7 @@ __all__ = ["Work", "digest", "fill"]
 
 _DIGESTED_AHEAD = 64
 _MOST_TIMES = 4
-"""By how many times a batch is larger where several networks run."""
+"""By how many times at most a batch is larger where several networks run."""
 _NOTED_AT_ONCE = 1000
 
 

@@ -195,12 +195,14 @@ def padded_batch(pixels: np.ndarray, length: int) -> np.ndarray:
 
 def _check_finite(backbone: "Backbone") -> None:
     """Refuse weights that are not finite: an activation may turn what comes of them into numbers like any other."""
-    for name, weight in backbone.named_parameters():
-        if not weight.isfinite().all():
-            raise ExtractionError(
-                f"{backbone.spec.text}: the weights of '{name}' hold values that are not finite. Check the file that "
-                "they are from."
-            )
+    broken = [name for name, weight in backbone.named_parameters() if not weight.isfinite().all()]
+    # A buffer may be a mask of infinities; no buffer is one of NaN.
+    broken += [name for name, buffer in backbone.named_buffers() if buffer.isnan().any()]
+    if broken:
+        raise ExtractionError(
+            f"{backbone.spec.text}: the weights of '{broken[0]}' hold values that are not finite. Check the file that "
+            "they are from."
+        )
 
 
 def _is_out_of_memory(error: Exception) -> bool:

@@ -317,16 +317,20 @@ def test_a_network_whose_path_depends_on_the_pixels_is_never_converted_by_one_of
 
 
 @pytest.mark.parametrize("name", ["torch", "openvino"])
-@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+@pytest.mark.parametrize(
+    ("weight", "value"),
+    [("0.weight", float("nan")), ("0.weight", float("inf")), ("1.running_mean", float("nan"))],
+)
 def test_weights_that_are_not_finite_are_refused_even_where_an_activation_would_hide_them(
-    backbone, name, value
+    backbone, name, weight, value
 ):
     import torch
 
-    network = torch.nn.Sequential(torch.nn.Conv2d(3, 2, 1), torch.nn.ReLU(), torch.nn.Flatten())
-    network[0].weight.data[0, 0] = value
+    layers = (torch.nn.Conv2d(3, 2, 1), torch.nn.BatchNorm2d(2), torch.nn.ReLU(), torch.nn.Flatten())
+    network = torch.nn.Sequential(*layers)
+    network.state_dict()[weight].flatten()[0] = value  # the tensor itself, not a copy
     with pytest.raises(
-        ExtractionError, match=r"module/tiny: the weights of '.*0\.weight' hold values that are not"
+        ExtractionError, match=rf"module/tiny: the weights of '.*{weight}' hold values that are not finite"
     ):
         build_runtime(name, backbone(network), device="cpu", batch_size=4, n_samples=10_000)
 
