@@ -1,6 +1,6 @@
 """Which row of which shard serves a key: an immutable table over validated shards; nothing is published."""
 
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -16,38 +16,51 @@ FAILED = -2
 _KEYS_AT_ONCE = 16_384
 """How many are looked up at a time: what is in between costs about a hundred bytes a key."""
 
+KeysAt = Callable[[NDArray[np.int64]], NDArray[np.uint8]]
+"""Gives the keys, of shape (m, 32), at m positions."""
+
 
 @dataclass(frozen=True, eq=False)
 class KeyTable:
-    """Keys sorted by their first 8 bytes; among equal keys the one that was added first is found.
+    """Where keys are, sorted by their first 8 bytes; among equal keys the one that was added first is found.
+
+    The keys themselves stay in their shards: 16 bytes a key here, and no copy of them all when tables are joined.
 
     Attributes
     ----------
     prefixes : ndarray of shape (n,), dtype uint64, sorted
-    keys : ndarray of shape (n, 32), dtype uint8
     positions : ndarray of shape (n,), dtype int64
     """
 
     prefixes: NDArray[np.uint64]
-    keys: NDArray[np.uint8]
     positions: NDArray[np.int64]
 
     @classmethod
     def of(cls, keys: Sequence[NDArray[np.uint8]], positions: Sequence[NDArray[np.int64]]) -> "KeyTable":
         """Return a table of keys, each after those before it."""
-        all_keys = np.concatenate([np.empty((0, KEY_BYTES), np.uint8), *keys])
-        prefixes = _prefixes(all_keys)
-        # Stable, so that equal keys keep their order; on sorted parts this is little more than a merge.
-        order = np.argsort(prefixes, kind="stable")
-        all_positions = np.concatenate([np.empty(0, np.int64), *positions])
-        return cls(prefixes[order], np.take(all_keys, order, axis=0), all_positions[order])
+        return cls._sorted([_prefixes(part) for part in keys], positions)
 
-    def find(self, keys: NDArray[np.uint8]) -> NDArray[np.int64]:
+    @classmethod
+    def _sorted(
+        cls, prefixes: Sequence[NDArray[np.uint64]], positions: Sequence[NDArray[np.int64]]
+    ) -> "KeyTable":
+        all_prefixes = np.concatenate([np.empty(0, np.uint64), *prefixes])
+        # Stable, so that equal keys keep their order; on sorted parts this is little more than a merge.
+        order = np.argsort(all_prefixes, kind="stable")
+        return cls(all_prefixes[order], np.concatenate([np.empty(0, np.int64), *positions])[order])
+
+    def followed_by(self, later: "KeyTable") -> "KeyTable":
+        """Return a table of these keys and, after them, those of another."""
+        return self._sorted((self.prefixes, later.prefixes), (self.positions, later.positions))
+
+    def find(self, keys: NDArray[np.uint8], keys_at: KeysAt) -> NDArray[np.int64]:
         """Position of each key, or MISSING.
 
         Parameters
         ----------
         keys : ndarray of shape (m, 32), dtype uint8
+        keys_at : callable
+            Gives the keys, of shape (k, 32), at k positions of the table.
 
         Returns
         -------
@@ -63,8 +76,9 @@ class KeyTable:
             pending = pending[self.prefixes[at[pending]] == wanted[pending]]
             if not len(pending):
                 return found
-            equal = (np.take(self.keys, at[pending], axis=0) == keys[pending]).all(axis=1)
-            found[pending[equal]] = self.positions[at[pending[equal]]]
+            positions = self.positions[at[pending]]
+            equal = (keys_at(positions) == keys[pending]).all(axis=1)
+            found[pending[equal]] = positions[equal]
             pending = pending[~equal]
             at[pending] += 1
 
@@ -90,19 +104,18 @@ class KeyTables:
         if not keys:
             return self
         *longer, last = *self.tables, KeyTable.of(keys, positions)
-        while longer and len(longer[-1].keys) < 2 * len(last.keys):
-            former = longer.pop()
-            last = KeyTable.of((former.keys, last.keys), (former.positions, last.positions))
+        while longer and len(longer[-1].positions) < 2 * len(last.positions):
+            last = longer.pop().followed_by(last)
         return KeyTables((*longer, last))
 
-    def find(self, keys: NDArray[np.uint8]) -> NDArray[np.int64]:
+    def find(self, keys: NDArray[np.uint8], keys_at: KeysAt) -> NDArray[np.int64]:
         """Position of each key, or MISSING; like `KeyTable.find`."""
         found = np.full(len(keys), MISSING, np.int64)
         for start in range(0, len(keys), _KEYS_AT_ONCE):
             part = found[start : start + _KEYS_AT_ONCE]
             for table in self.tables:
                 pending = np.flatnonzero(part == MISSING)
-                part[pending] = table.find(keys[start + pending])
+                part[pending] = table.find(keys[start + pending], keys_at)
         return found
 
 
@@ -164,15 +177,15 @@ class Index:
         )
 
     def lookup(self, keys: NDArray[np.uint8]) -> NDArray[np.int64]:
-        """Position of the vector that serves each key, else FAILED or MISSING; like `KeyTable.find`."""
-        found = self.vectors.find(keys)
+        """Position of the vector that serves each key, of shape (m, 32), else FAILED or MISSING."""
+        found = self.vectors.find(keys, self.keys_at)
         missing = np.flatnonzero(found == MISSING)
-        found[missing] = np.where(self.failures.find(keys[missing]) == MISSING, MISSING, FAILED)
+        found[missing] = np.where(self.failures.find(keys[missing], self.keys_at) == MISSING, MISSING, FAILED)
         return found
 
     def reason(self, key: NDArray[np.uint8]) -> str | None:
         """Why the sample of a key of shape (1, 32) failed; None when no failure is remembered."""
-        position = self.failures.find(key)
+        position = self.failures.find(key, self.keys_at)
         if position[0] == MISSING:
             return None
         [(shard, _, rows)] = self._by_shard(position)
@@ -201,8 +214,7 @@ class Index:
 
     def _rows(self, positions: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         slots = np.searchsorted(self.ends, positions, side="right")
-        starts = self.ends - np.array([len(shard.status) for shard in self.shards], np.int64)
-        return slots, positions - starts[slots]
+        return slots, positions - np.append(0, self.ends)[slots]
 
     def _by_shard(
         self, positions: NDArray[np.int64]

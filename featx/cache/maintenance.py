@@ -16,12 +16,11 @@ from numpy.typing import NDArray
 
 from featx.cache.digest import DamagedError, check_digests
 from featx.cache.disk import remove_file
-from featx.cache.index import KeyTable
 from featx.cache.layout import STALE_SECONDS, is_linked, read_spec, shard_names, stale_files
 from featx.cache.merge import merge, merge_groups
 from featx.cache.reader import read_shard
 from featx.cache.reports import ExtractorInfo, Problem, PruneReport, VerifyReport
-from featx.cache.shard import FAILURE, VECTOR, Shard, rows_per_shard
+from featx.cache.shard import FAILURE, KEY_BYTES, VECTOR, Shard, rows_per_shard
 from featx.cache.store import check_belongs
 from featx.errors import CacheError
 
@@ -192,9 +191,7 @@ def _read_vectors(shard: Shard) -> None:
 
 def _info(folder: _Folder) -> ExtractorInfo:
     shards = sorted(folder.shards, key=lambda shard: shard.rank)
-    vectors = KeyTable.of(*_keys(shards, VECTOR))
-    failures = KeyTable.of(*_keys(shards, FAILURE))
-    only_failures = failures.keys[vectors.find(failures.keys) < 0]
+    vectors, failures = _distinct_keys(shards, VECTOR), _distinct_keys(shards, FAILURE)
     name = _FOLDER_NAME.fullmatch(folder.directory.name)
     name_text = name[1] if name else folder.directory.name
     first = shards[0] if shards else None
@@ -206,8 +203,8 @@ def _info(folder: _Folder) -> ExtractorInfo:
         fingerprint=folder.spec["fingerprint"] if folder.spec else first.fingerprint if first else None,
         text=str(json.loads(shards[-1].provenance).get("spec", name_text)) if shards else name_text,
         precision=precision if isinstance(precision, str) else None,
-        n_vectors=int(np.count_nonzero(vectors.find(vectors.keys) == vectors.positions)),
-        n_failures=len(np.unique(failures.find(only_failures))),
+        n_vectors=len(vectors),
+        n_failures=len(np.setdiff1d(failures, vectors, assume_unique=True)),
         n_shards=len(shards),
         size_bytes=_size_bytes(folder.directory),
         n_features=first.n_features if first else None,
@@ -217,10 +214,11 @@ def _info(folder: _Folder) -> ExtractorInfo:
     )
 
 
-def _keys(shards: list[Shard], status: int) -> tuple[list[NDArray[np.uint8]], list[NDArray[np.int64]]]:
-    keys = [shard.keys[shard.status == status] for shard in shards]
-    ends = np.cumsum([len(part) for part in keys], dtype=np.int64)
-    return keys, [np.arange(end - len(part), end) for part, end in zip(keys, ends, strict=True)]
+def _distinct_keys(shards: list[Shard], status: int) -> NDArray[np.void]:
+    keys = np.concatenate(
+        [np.empty((0, KEY_BYTES), np.uint8), *(shard.keys[shard.status == status] for shard in shards)]
+    )
+    return np.unique(keys.view(f"V{KEY_BYTES}").ravel())
 
 
 def _extractor_directories(root: Path) -> list[Path]:

@@ -99,7 +99,8 @@ def _serving(index: Index, shard: Shard) -> NDArray[np.int64]:
     """Rows of a shard that nothing older, and for a failure no vector, stands before."""
     slot = index.slots[shard.name]
     positions = np.arange(len(shard.status)) + index.ends[slot] - len(shard.status)
-    vectors, failures = index.vectors.find(shard.keys), index.failures.find(shard.keys)
+    vectors = index.vectors.find(shard.keys, index.keys_at)
+    failures = index.failures.find(shard.keys, index.keys_at)
     return np.flatnonzero((vectors == positions) | ((vectors < 0) & (failures == positions)))
 
 

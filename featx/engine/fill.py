@@ -168,9 +168,8 @@ class _Filling:
         # With on_error="raise" the first failure is all that will be said, so no row behind it is begun.
         self._last_row = len(table)
         for task in self._tasks if settings.on_error == "raise" else ():
-            failed = keys.known.copy()
-            failed[keys.known] = task.store.lookup(keys.values[keys.known]) == FAILED
-            self._last_row = min([self._last_row, *np.flatnonzero(failed)[:1].tolist()])
+            failed = np.flatnonzero(keys.positions(task.store) == FAILED)
+            self._last_row = min([self._last_row, *failed[:1].tolist()])
 
     def digest_until_missing(self) -> None:
         """Digest rows until one lacks a vector; what is then left to do needs the extractors."""

@@ -93,6 +93,14 @@ class Keys:
     values: np.ndarray
     known: np.ndarray
 
+    def positions(self, store: Store) -> np.ndarray:
+        """Return what `store.lookup` says of every row, int64; MISSING where no digest is known."""
+        positions = np.full(len(self.known), MISSING, np.int64)
+        for start in range(0, len(self.known), _ROWS_AT_ONCE):  # no second copy of all digests
+            known = start + np.flatnonzero(self.known[start : start + _ROWS_AT_ONCE])
+            positions[known] = store.lookup(self.values[known])
+        return positions
+
 
 def open_tasks(
     asked: "Sequence[Request | ModuleExtractor]",
@@ -161,7 +169,7 @@ def missing_rows(keys: Keys, tasks: Sequence[Task]) -> np.ndarray:
     """
     todo = ~keys.known
     for task in tasks:
-        todo[keys.known] |= task.store.lookup(keys.values[keys.known]) == MISSING
+        todo |= keys.positions(task.store) == MISSING
     return np.flatnonzero(todo)
 
 

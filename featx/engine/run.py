@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from featx.cache import FAILED, MISSING, turn
+from featx.cache import FAILED, turn
 from featx.engine.fill import Work, digest, fill
 from featx.engine.hardware import device_names
 from featx.engine.outcome import Failure, Outcome, Run
@@ -141,8 +141,7 @@ def _summarise(
     reasons = {row: str(problem) for row, problem in work.problems.items()}
     outcomes = []
     for task in tasks:
-        positions = np.full(len(table), MISSING, np.int64)
-        positions[keys.known] = task.store.lookup(keys.values[keys.known])
+        positions = keys.positions(task.store)
         for row in np.flatnonzero(positions == FAILED).tolist():
             reasons.setdefault(row, task.store.reason(keys.values[row].tobytes()))
         n_good = int((positions >= 0).sum())

@@ -31,17 +31,17 @@ def test_keys_that_share_their_first_bytes_are_told_apart():
     keys[256:, 30] = 1
     table = KeyTables().extended([keys], [np.arange(300)])
     shuffled = np.random.default_rng(0).permutation(300)
-    assert table.find(keys[shuffled]).tolist() == shuffled.tolist()
+    assert table.find(keys[shuffled], keys.__getitem__).tolist() == shuffled.tolist()
     absent = np.zeros((1, 32), np.uint8)
     absent[0, 20] = 9
-    assert table.find(absent).tolist() == [MISSING]
+    assert table.find(absent, keys.__getitem__).tolist() == [MISSING]
 
 
 def test_the_greatest_and_the_smallest_key_are_found():
     keys = np.array([[0] * 32, [255] * 32], np.uint8)
     table = KeyTables().extended([keys], [np.arange(2)])
-    assert table.find(keys).tolist() == [0, 1]
-    assert KeyTables().find(keys).tolist() == [MISSING, MISSING]
+    assert table.find(keys, keys.__getitem__).tolist() == [0, 1]
+    assert KeyTables().find(keys, keys.__getitem__).tolist() == [MISSING, MISSING]
 
 
 def test_a_table_equals_a_dictionary(make_keys):
@@ -53,7 +53,9 @@ def test_a_table_equals_a_dictionary(make_keys):
     for position, key in enumerate(keys):
         first.setdefault(key.tobytes(), position)
     asked = make_keys(600)
-    assert table.find(asked).tolist() == [first.get(key.tobytes(), MISSING) for key in asked]
+    assert table.find(asked, keys.__getitem__).tolist() == [
+        first.get(key.tobytes(), MISSING) for key in asked
+    ]
 
 
 def test_the_older_shard_serves_whichever_is_seen_first(make_keys):
@@ -109,14 +111,14 @@ def test_a_thousand_small_additions_leave_few_tables_and_serve_what_came_first(m
     for position in range(1000):
         table = table.extended([keys[position % 900][None]], [np.array([position])])
     assert len(table.tables) <= 10
-    assert table.find(keys).tolist() == list(range(900))
+    assert table.find(keys, keys.__getitem__).tolist() == list(range(900))
 
 
 def test_more_keys_than_are_looked_up_at_a_time_are_all_found(make_keys, monkeypatch):
     monkeypatch.setattr("featx.cache.index._KEYS_AT_ONCE", 7)
     keys = make_keys(40)
     table = KeyTables().extended([keys[:30]], [np.arange(30)])
-    assert table.find(keys).tolist() == [*range(30), *[MISSING] * 10]
+    assert table.find(keys, keys.__getitem__).tolist() == [*range(30), *[MISSING] * 10]
 
 
 def test_vectors_are_read_in_any_order_across_shards_and_more_than_once(make_keys):
