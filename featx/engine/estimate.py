@@ -67,7 +67,8 @@ def estimate(
         sizes.append(len(first) * spec.n_features * np.dtype(spec.dtype).itemsize)
     seconds = 0.0
     devices = device_names(settings.device)
-    for pattern in np.unique(lacking[lacking.any(axis=1)], axis=0):
+    lacks_any = lacking.any(axis=1)
+    for pattern in np.unique(lacking[lacks_any], axis=0):
         # Samples that lack the same extractors cost the same.
         rows = np.flatnonzero((lacking == pattern).all(axis=1))
         tried = rows[np.linspace(0, len(rows) - 1, min(len(rows), _TRIED)).astype(int)]
@@ -76,6 +77,7 @@ def estimate(
             [outcome.task.asked for outcome, lacks in zip(found.outcomes, pattern, strict=True) if lacks],
             cache=None,
             settings=replace(settings, device=devices[0], on_error="record", max_error_rate=1.0),
+            n_planned=int(lacks_any.sum()) // len(devices),
         )
         seconds += trial.extracting_seconds * len(rows) / len(tried) / len(set(devices))
     tasks = tuple(outcome.task for outcome in found.outcomes)

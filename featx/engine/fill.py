@@ -7,32 +7,24 @@ from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from contextlib import closing, suppress
 from dataclasses import dataclass, field, replace
 from itertools import islice
-from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 
 from featx.cache import FAILED, MISSING, Hints
 from featx.engine.forward import Batch, ForwardThreads
-from featx.engine.hardware import choose_device, default_batch_size
-from featx.engine.identify import load, package_versions
 from featx.engine.plan import Keys, Task, missing_rows
 from featx.engine.progress import Progress
-from featx.engine.runtime import Runtime, build_runtime
 from featx.engine.settings import Settings
-from featx.engine.stages import STAGES, Prepared, StageClock, Station, prepare_rows
+from featx.engine.stages import STAGES, Prepared, StageClock, prepare_rows
+from featx.engine.station import Station, build_stations
 from featx.engine.writer import Writer
 from featx.errors import DecodeError, ExtractionError, FeatxError, SampleIOError
 from featx.extractors.spec import ExtractorSpec
-from featx.samples import SampleTable, check_nvjpeg, pillow_warnings_ignored
-
-if TYPE_CHECKING:
-    from featx.extractors.backbone import Backbone
+from featx.samples import SampleTable, pillow_warnings_ignored
 
 __all__ = ["Work", "digest", "fill"]
 
 _DIGESTED_AHEAD = 64
-_MOST_TIMES = 4
-"""By how many times at most a batch is larger where several networks run."""
 _NOTED_AT_ONCE = 1000
 
 
@@ -49,7 +41,7 @@ class Work:
     extracted : dict of str to int
         New vectors by fingerprint.
     seconds : float
-        From the first read to the last publish, the extractors being built; 0 where nothing was missing.
+        From the first read to the last publish, but for the building of the extractors; 0 where nothing was missing.
     first_published : float or None
         When the first shard was published, by `time.monotonic`.
     stages : dict of str to float
@@ -82,6 +74,7 @@ def fill(
     *,
     settings: Settings,
     progress: Callable[[Progress], None] | None,
+    n_planned: int | None = None,
 ) -> Work:
     """Read the rows that lack a key or a vector, compute what is missing for them, publish it.
 
@@ -96,19 +89,21 @@ def fill(
     settings : Settings
     progress : callable or None
         Called with a `Progress` after each row.
+    n_planned : int, optional
+        The number of samples that the runtime is chosen for; else that of the rows that lack something.
 
     Returns
     -------
     Work
     """
-    filling = _Filling(table, tasks, keys, hints, settings, progress)
+    filling = _Filling(table, tasks, keys, hints, settings, progress, n_planned)
     started = time.monotonic()
     if not keys.known[filling.todo].any():
         # Perhaps every vector is there, under names that were never seen: then no extractor has to be built.
         filling.digest_until_missing()
     if len(filling.todo):
         filling.compute()
-        filling.work.seconds = time.monotonic() - started
+        filling.work.seconds = time.monotonic() - started - filling.building_seconds
     return filling.work
 
 
@@ -152,6 +147,7 @@ class _Filling:
         hints: Hints,
         settings: Settings,
         progress: Callable[[Progress], None] | None,
+        n_planned: int | None,
     ) -> None:
         self._table = table
         self._tasks = list({task.spec.fingerprint: task for task in tasks}.values())
@@ -159,12 +155,14 @@ class _Filling:
         self._hints = hints
         self._settings = settings
         self._progress = progress
+        self._n_planned = n_planned
         self._clock = StageClock()
         self._under_way: deque[tuple[_UnderWay, Batch]] = deque()
         self.work = Work(np.zeros(len(table), bool), stages=self._clock.seconds, workers=settings.n_workers)
         self.todo = missing_rows(keys, tasks)
         self._total = len(self.todo)
         self._done = self._failed = 0
+        self.building_seconds = 0.0
         # With on_error="raise" the first failure is all that will be said, so no row behind it is begun.
         self._last_row = len(table)
         for task in self._tasks if settings.on_error == "raise" else ():
@@ -184,10 +182,14 @@ class _Filling:
 
     def compute(self) -> None:
         """Build the extractors and run them over the rows that are left."""
-        stations, batch_size, provenance = _stations(self._tasks, self._settings, n_samples=len(self.todo))
+        began = time.monotonic()
+        stations, batch_size, provenance = build_stations(
+            self._tasks, self._settings, n_samples=self._n_planned or len(self.todo)
+        )
+        self.building_seconds = time.monotonic() - began
         batches: list[list[tuple[int, bytes, np.ndarray]]] = [[] for _ in stations]
         sizes = [
-            batch_size if len(self.todo) <= batch_size else _first_batch(station.runtime, batch_size)
+            batch_size if len(self.todo) <= batch_size else station.first_batch(batch_size)
             for station in stations
         ]
         self._writer = Writer(
@@ -357,51 +359,3 @@ def _noted(
                 yield prepared
         finally:
             hints.remember_digests(stats)
-
-
-def _stations(
-    tasks: Sequence[Task], settings: Settings, *, n_samples: int
-) -> tuple[list[Station], int, dict[str, Any]]:
-    """Build the extractors on their device; return them, their batch size, and what to record of it."""
-    extractors = [load(task.asked, task.spec) for task in tasks]
-    networks = [
-        hasattr(extractor, "forward") for extractor in extractors
-    ]  # a descriptor is done once it has prepared
-    device = choose_device(settings.device) if any(networks) else "cpu"
-    if any(extractor.spec.pixels == "nvjpeg" for extractor in extractors):
-        check_nvjpeg(device)
-    batch_size = settings.batch_size or default_batch_size(device)
-    runtimes = [
-        build_runtime(
-            settings.runtime,
-            cast("Backbone", extractor),
-            device=device,
-            batch_size=batch_size,
-            n_samples=n_samples,
-        )
-        if network
-        else None
-        for extractor, network in zip(extractors, networks, strict=True)
-    ]
-    provenance = {
-        "device": device,
-        "batch_size": batch_size,
-        "versions": package_versions(),
-    }
-    stations = [
-        Station(extractor, task.store, runtime, device)
-        for extractor, task, runtime in zip(extractors, tasks, runtimes, strict=True)
-    ]
-    if settings.batch_size is None and any(runtime is not None and runtime.most for runtime in runtimes):
-        # Its batches are computed in parts, and changing from one network to another takes time.
-        batch_size *= min(sum(networks), _MOST_TIMES)
-    return stations, batch_size, provenance
-
-
-def _first_batch(runtime: Runtime | None, batch_size: int) -> int:
-    """Return how large a station's first batch is: small, so that something is kept soon."""
-    if runtime is not None and runtime.name == "compile":
-        return batch_size  # a smaller one would be padded
-    if runtime is not None and runtime.most:
-        return min(batch_size, runtime.most * runtime.lanes)
-    return max(1, batch_size // 8)

@@ -57,7 +57,7 @@ class Run:
     starting_seconds : float or None
         From start to the first shard, of vectors or failures; None where none was published.
     extracting_seconds : float
-        From the first read to the last publish; 0 where nothing was missing.
+        From the first read to the last publish, but for the building of the extractors; 0 where nothing was missing.
     computed : ndarray of shape (n_samples,), bool
         Rows that a vector was computed for in this run.
     stages : dict of str to float

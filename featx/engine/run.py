@@ -36,6 +36,7 @@ def run(
     settings: Settings,
     progress: Callable[[Progress], None] | None = None,
     take_turns: bool = False,
+    n_planned: int | None = None,
 ) -> Run:
     """Compute every vector that is missing, once, in one pass over the samples.
 
@@ -52,6 +53,8 @@ def run(
         Called with a `Progress` now and then, from this thread.
     take_turns : bool
         Wait while another run that takes turns fills the same stores, and then look again what is missing.
+    n_planned : int, optional
+        The number of samples that ``--runtime auto`` is decided for, where these stand for more of them.
 
     Returns
     -------
@@ -84,7 +87,9 @@ def run(
                     table, tasks, keys, cache=opened.directory, settings=settings, progress=progress
                 )
             else:
-                work = fill(table, tasks, keys, hints, settings=settings, progress=progress)
+                work = fill(
+                    table, tasks, keys, hints, settings=settings, progress=progress, n_planned=n_planned
+                )
             for task in tasks:
                 # Others may have published some of these rows first: answer what is served from now on.
                 task.store.refresh()

@@ -5,21 +5,17 @@ import queue
 import threading
 import time
 from collections.abc import Generator, Hashable, Iterable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
-from featx.cache import MISSING, Store
-from featx.engine.runtime import Runtime
+from featx.engine.station import Station
 from featx.errors import DecodeError, ExtractionError, SampleIOError
 from featx.samples import SampleTable, decode, decode_fast, decode_nvjpeg, key_of
 
-if TYPE_CHECKING:
-    from featx.extractors.backbone import Backbone
-    from featx.extractors.descriptor_source import DescriptorExtractor
-
-__all__ = ["POLL_SECONDS", "STAGES", "Prepared", "StageClock", "Station", "prepare_rows"]
+__all__ = ["POLL_SECONDS", "STAGES", "Prepared", "StageClock", "prepare_rows"]
 
 STAGES = ("read", "digest", "decode", "forward", "write")
 POLL_SECONDS = 0.2
@@ -39,50 +35,6 @@ class StageClock:
         """Count `seconds` of work at `stage`."""
         with self._lock:
             self.seconds[stage] += seconds
-
-
-@dataclass(frozen=True)
-class Station:
-    """One extractor at work in a run: what it is, where its vectors go, what computes them, and which are under way.
-
-    Attributes
-    ----------
-    extractor : Backbone or DescriptorExtractor
-    store : Store
-    runtime : Runtime or None
-        Runs the backbone's batches; None for a descriptor, which is done once it is prepared.
-    device : str
-        torch's name of where it runs.
-    """
-
-    extractor: "Backbone | DescriptorExtractor"
-    store: Store
-    runtime: Runtime | None
-    device: str = "cpu"
-    _under_way: set[bytes] = field(default_factory=set)
-    _lock: threading.Lock = field(default_factory=threading.Lock)
-
-    @property
-    def geometry(self) -> tuple[object, ...] | None:
-        """How a backbone resizes: several may have it in common. None for a descriptor."""
-        preprocessing = getattr(self.extractor, "preprocessing", None)
-        return None if preprocessing is None else preprocessing.geometry
-
-    def claim(self, key: bytes) -> bool:
-        """Tell whether a key has no vector here and none under way; the caller has then to compute it."""
-        with self._lock:
-            if key in self._under_way:
-                return False
-            self._under_way.add(key)
-        if self.store.lookup(np.frombuffer(key, np.uint8)[None])[0] == MISSING:
-            return True
-        self.release([key])
-        return False
-
-    def release(self, keys: Iterable[bytes]) -> None:
-        """Forget that keys are under way: the store knows them now."""
-        with self._lock:
-            self._under_way.difference_update(keys)
 
 
 @dataclass(frozen=True)
@@ -154,45 +106,35 @@ def prepare_rows(
     ExtractionError
         If a sample takes longer than `stall_seconds`.
     """
-    # Plain daemon threads: an executor would wait at exit for a thread that hangs in a dead file system.
-    todo: queue.Queue[int | None] = queue.Queue(maxsize=workers)
     ready: queue.Queue[Prepared | BaseException | None] = queue.Queue(maxsize=ahead)
     stop = threading.Event()
     begun: list[tuple[int, float] | None] = [None] * workers
+    left, taking = iter(rows), threading.Lock()
 
-    def put(channel: queue.Queue[Any], item: Any) -> bool:
+    def put(item: Prepared | BaseException | None) -> None:
         while not stop.is_set():
-            try:
-                channel.put(item, timeout=POLL_SECONDS)
-                return True
-            except queue.Full:
-                continue
-        return False
-
-    def feed() -> None:
-        try:
-            for row in rows:
-                if not put(todo, row):
-                    return
-        except BaseException as error:  # handed to the caller's thread, which raises it
-            put(ready, error)
-        for _ in range(workers):
-            put(todo, None)
+            with suppress(queue.Full):
+                ready.put(item, timeout=POLL_SECONDS)
+                return
 
     def work(worker: int) -> None:
-        while (row := todo.get()) is not None:
-            begun[worker] = (row, time.monotonic())
-            try:
-                done: Prepared | BaseException = _prepare(table, row, stations, clock)
-            except BaseException as error:  # handed to the caller's thread, which raises it
-                done = error
+        try:
+            while not stop.is_set():
+                with taking:
+                    row = next(left, None)
+                if row is None:
+                    break
+                begun[worker] = (row, time.monotonic())
+                done = _prepare(table, row, stations, clock)
+                begun[worker] = None
+                put(done)
+            put(None)
+        except BaseException as error:  # handed to the caller's thread, which raises it
             begun[worker] = None
-            if not put(ready, done):
-                return
-        put(ready, None)
+            put(error)
 
-    threads = [threading.Thread(target=feed, daemon=True)]
-    threads += [threading.Thread(target=work, args=(worker,), daemon=True) for worker in range(workers)]
+    # Plain daemon threads: an executor would wait at exit for a thread that hangs in a dead file system.
+    threads = [threading.Thread(target=work, args=(worker,), daemon=True) for worker in range(workers)]
     try:
         for thread in threads:
             thread.start()
@@ -211,12 +153,9 @@ def prepare_rows(
                 yield done
     finally:
         stop.set()
-        # Workers that wait for a row see the end of the run here.
-        for _ in range(workers):
-            try:
-                todo.put_nowait(None)
-            except queue.Full:
-                break
+        with suppress(queue.Empty):  # who waits for room goes on at once, and sees the end of the run
+            while True:
+                ready.get_nowait()
         # A thread in the middle of a library's code may take the process with it when that exits. One that hangs
         # is not waited for long.
         deadline = time.monotonic() + _JOIN_SECONDS

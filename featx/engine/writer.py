@@ -12,7 +12,8 @@ import numpy as np
 
 from featx.cache import rows_per_shard
 from featx.engine.plan import KEY_BYTES
-from featx.engine.stages import POLL_SECONDS, StageClock, Station
+from featx.engine.stages import POLL_SECONDS, StageClock
+from featx.engine.station import Station
 from featx.errors import ExtractionError, FeatxError
 from featx.extractors.spec import ExtractorSpec
 

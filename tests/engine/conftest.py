@@ -60,7 +60,7 @@ def no_extractor_is_built(monkeypatch):
     def called(*arguments, **keywords):
         raise AssertionError("an extractor was built")
 
-    monkeypatch.setattr("featx.engine.fill.load", called)
+    monkeypatch.setattr("featx.engine.station.load", called)
 
 
 @pytest.fixture

@@ -1,5 +1,6 @@
 import shutil
 import sys
+import time
 
 import pytest
 
@@ -106,3 +107,23 @@ def test_an_extractor_under_two_names_is_counted_once(pictures, tmp_path):
         4,
         0,
     )
+
+
+@pytest.mark.parametrize(("n_pictures", "runtime"), [(5, "torch"), (6, "openvino")])
+def test_what_is_tried_is_run_by_what_all_of_them_would_be(
+    pictures, tmp_path, monkeypatch, trials, n_pictures, runtime
+):
+    monkeypatch.setattr(sys.modules["featx.engine.estimate"], "_TRIED", 2)
+    monkeypatch.setattr("featx.engine.hardware._MANY_SAMPLES", 6)
+    estimated(pictures(n_pictures), "nano:size=64", tmp_path / "cache")
+    [trial] = trials
+    assert len(trial.table) == 2
+    assert trial.runtimes == (runtime,)
+
+
+def test_building_networks_is_no_part_of_the_seconds_that_are_scaled(pictures, tmp_path, monkeypatch, trials):
+    station = sys.modules["featx.engine.station"]
+    real = station.load
+    monkeypatch.setattr(station, "load", lambda *given: time.sleep(1) or real(*given))
+    planned = estimated(pictures(2), "pixels:size=1", tmp_path / "cache")
+    assert trials[0].seconds - planned.seconds >= 1

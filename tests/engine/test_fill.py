@@ -183,7 +183,7 @@ def wide(monkeypatch):
     preprocessing = Preprocessing(resize=4, crop=4, mean=(0.0, 0.0, 0.0), std=(1.0, 1.0, 1.0))
 
     def run_by(runtime):
-        monkeypatch.setattr("featx.engine.fill.build_runtime", lambda *_, **__: runtime)
+        monkeypatch.setattr("featx.engine.station.build_runtime", lambda *_, **__: runtime)
         return runtime
 
     return ModuleExtractor(Means(), name="means", preprocessing=preprocessing), run_by

@@ -9,7 +9,8 @@ import pytest
 
 from featx.cache import FAILED, Store, disk
 from featx.engine import identify, read_extractors, writer
-from featx.engine.stages import StageClock, Station
+from featx.engine.stages import StageClock
+from featx.engine.station import Station
 from featx.errors import CacheError, ExtractionError
 
 
