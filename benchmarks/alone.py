@@ -1,4 +1,4 @@
-"""featx's stages, each alone: what a photo costs to decode, and what it costs to forward; prints JSON.
+"""featx's stages, each alone: what a photo costs to decode for the first extractor, and to forward; prints JSON.
 
     python benchmarks/alone.py FOLDER -x mobilenet_v2 [--runtimes torch openvino] [--forwarded 128]
 
@@ -22,7 +22,8 @@ from featx.engine.hardware import choose_device, default_batch_size
 from featx.engine.identify import load
 from featx.engine.plan import Task, open_tasks
 from featx.engine.runtime import Runtime, build_runtime
-from featx.engine.stages import StageClock, Station, prepare_rows
+from featx.engine.stages import StageClock, prepare_rows
+from featx.engine.station import Station
 from featx.samples import SampleTable, pillow_warnings_ignored, read_samples
 
 PATIENCE_SECONDS = 300.0
@@ -48,13 +49,16 @@ def main() -> None:
         precision=settings.precision,
     )
     table = read_samples(options.folder)
-    found = {"precision": tasks[0].spec.precision, "decode": {}, "forward": {}}
     extractors = [load(task.asked, task.spec) for task in tasks]
-    decode(table.take(np.arange(min(32, len(table)))), tasks, extractors, workers=options.cores)
-    for name, number in {"first": 1, "all": len(tasks)}.items():
-        inputs, found["decode"][name] = cost(
-            lambda number=number: decode(table, tasks[:number], extractors, workers=options.cores), len(table)
-        )
+    # Also what is forwarded below, and what makes the start not count.
+    inputs = decode(
+        table.take(np.arange(min(options.forwarded, len(table)))), tasks, extractors, workers=options.cores
+    )
+    found = {
+        "precision": tasks[0].spec.precision,
+        "decode": cost(lambda: decode(table, tasks[:1], extractors, workers=options.cores), len(table)),
+        "forward": {},
+    }
     batch_size = default_batch_size(device)
     for station, task in enumerate(tasks):
         batches = batches_of([one[station] for one in inputs], batch_size, options.forwarded)
@@ -69,7 +73,7 @@ def main() -> None:
                 n_samples=len(table),
             )
             forward(runtime, batches[:1] * runtime.lanes)
-            _, found["forward"][task.spec.text][name] = cost(
+            found["forward"][task.spec.text][name] = cost(
                 lambda runtime=runtime, batches=batches: forward(runtime, batches), options.forwarded
             )
     print(json.dumps(found))
@@ -119,13 +123,10 @@ def forward(runtime: Runtime, batches: Sequence[np.ndarray]) -> None:
     threads.close()
 
 
-def cost(work: Callable[[], Any], number: int) -> tuple[Any, dict[str, float]]:
+def cost(work: Callable[[], Any], number: int) -> dict[str, float]:
     wall, cpu = time.perf_counter(), time.process_time()
-    result = work()
-    return result, {
-        "wall": (time.perf_counter() - wall) / number,
-        "cpu": (time.process_time() - cpu) / number,
-    }
+    work()
+    return {"wall": (time.perf_counter() - wall) / number, "cpu": (time.process_time() - cpu) / number}
 
 
 if __name__ == "__main__":

@@ -209,7 +209,7 @@ def measured_speed(model: Model, bench: Bench, peers: Sequence[str]) -> dict[str
     return {
         **found,
         "featx": [difference_of(*pair) / more for pair in runs],
-        "decode": [one["decode"]["first"]["cpu"] for one in alone_runs],
+        "decode": [one["decode"]["cpu"] for one in alone_runs],
         "forward": [one["forward"][model.extractor][best[0]]["cpu"] for one in alone_runs],
         "precision": last["extractors"][0]["precision"],
         "runtime": "".join(last["runtimes"]),
@@ -243,7 +243,7 @@ def together(bench: Bench) -> tuple[str, str, Any]:
         ),
         alone=alone,
     )
-    decode = [one["decode"]["first"]["cpu"] for one in found["alone"]]
+    decode = [one["decode"]["cpu"] for one in found["alone"]]
     forward = [sum(one["forward"][name][best[name]]["cpu"] for name in extractors) for one in found["alone"]]
     ratio = median(
         CORES * ours / (one + sum_) for ours, one, sum_ in zip(found["featx"], decode, forward, strict=True)

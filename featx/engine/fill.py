@@ -273,15 +273,16 @@ class _Filling:
     def _write(self, under_way: "_UnderWay", features: np.ndarray) -> None:
         spec, rows = under_way.spec, under_way.rows
         finite = np.isfinite(features).all(axis=1)
-        if not finite.all():
+        keys = [key for key, sound in zip(under_way.keys, finite, strict=True) if sound]
+        self._writer.write(under_way.station, keys, features[finite])
+        self.work.extracted[spec.fingerprint] = self.work.extracted.get(spec.fingerprint, 0) + len(keys)
+        if len(keys) < len(rows):
             row = rows[int(np.argmin(finite))]
             way_out = "Check its weights" if spec.precision == "float32" else "Use --precision float32"
             raise ExtractionError(
-                f"{spec.text}: {int((~finite).sum())} of {len(rows)} vectors of a batch hold values that are not "
+                f"{spec.text}: {len(rows) - len(keys)} of {len(rows)} vectors of a batch hold values that are not "
                 f"finite in {spec.precision}, that of '{self._table.id_at(row)}' among them. {way_out}."
             )
-        self._writer.write(under_way.station, under_way.keys, features)
-        self.work.extracted[spec.fingerprint] = self.work.extracted.get(spec.fingerprint, 0) + len(rows)
 
     def _prepared(self, stations: Sequence[Station], *, ahead: int) -> Generator[Prepared, None, None]:
         return _noted(

@@ -131,8 +131,10 @@ def test_a_vector_that_is_not_finite_is_refused_with_the_way_out(fill, pictures)
         fill(folder, large, precision="bfloat16", workers=1)
     assert fill(folder, large, precision="float32").extracted == 5
     broken = ModuleExtractor(Huge(3e38, times=1000), name="broken", preprocessing=preprocessing)
-    with pytest.raises(ExtractionError, match=r"finite in float32.*Check its weights\.$"):
+    Image.new("RGB", (8, 8)).save(folder / "black.png")
+    with pytest.raises(ExtractionError, match=r"5 of 6 vectors .* finite in float32.*Check its weights\.$"):
         fill(folder, broken, precision="float32")
+    assert fill([folder / "black.png"], broken, precision="float32").cached == 1
 
 
 def test_an_interrupted_run_publishes_what_it_has_and_ends_its_threads(fill, pictures):
