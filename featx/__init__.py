@@ -14,7 +14,8 @@ if TYPE_CHECKING:
     from featx.extractors.module import ModuleExtractor
     from featx.extractors.preprocessing import Preprocessing
     from featx.features import Features, extract
-    from featx.fewshot import FewShot, few_shot
+    from featx.fewshot import few_shot
+    from featx.fewshot_results import FewShot
     from featx.fitting import fit
     from featx.model import Model, load
     from featx.samples import SampleTable, read_samples
@@ -43,7 +44,7 @@ _HOMES = {
     "Extractor": "featx.estimator",
     "FeatxError": "featx.errors",
     "Features": "featx.features",
-    "FewShot": "featx.fewshot",
+    "FewShot": "featx.fewshot_results",
     "Model": "featx.model",
     "ModuleExtractor": "featx.extractors.module",
     "Preprocessing": "featx.extractors.preprocessing",

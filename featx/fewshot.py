@@ -4,8 +4,7 @@ import itertools
 import os
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, Unpack
+from typing import Any, Unpack
 
 import numpy as np
 
@@ -22,81 +21,15 @@ from featx.evaluation.fusion import parts_matrix
 from featx.evaluation.heads import Head, check_heads, head_records, load_head
 from featx.evaluation.seeds import checked_seed
 from featx.features import Features, extract
+from featx.fewshot_results import FewShot
 from featx.samples import read_labelled
-from featx.tracking import SCHEMA, plain_json, provenance, source_of, write_run
+from featx.tracking import SCHEMA, plain_json, provenance, source_of
 from featx.wording import counted
 
-if TYPE_CHECKING:
-    import pandas as pd
-
-__all__ = ["FewShot", "few_shot"]
+__all__ = ["few_shot"]
 
 _USUAL_EPISODES = 600
 _USUAL_SIZES = (1, 2, 5, 10, 20, None)
-
-
-@dataclass(frozen=True, eq=False, repr=False)
-class FewShot:
-    """What few-shot evaluation found.
-
-    Attributes
-    ----------
-    results : dict
-        Plain values, as ``results.json`` holds them: ``data``, ``extractors``, ``protocol``, ``results`` (by extractor,
-        head and shots ``mean``, ``std``, ``ci95``, the paired difference to the best and the verdict), ``best``,
-        ``learning_curve``, ``notes``: see ``docs/few-shot.md``.
-    accuracies : dict of (str, str, int) to float64 array of shape (n_episodes,)
-        The accuracy of every episode by extractor, head and shots.
-    """
-
-    results: dict[str, Any]
-    accuracies: dict[tuple[str, str, int], np.ndarray]
-
-    def __repr__(self) -> str:
-        best = ", ".join(
-            f"{one['shots']}-shot {one['mean']:.3f} by {one['label']} with {one['head']}"
-            for one in self.results["results"]
-            if {key: one[key] for key in ("shots", "extractor", "head")} in self.results["best"]
-        )
-        return f"FewShot({self.results['protocol']['ways']}-way: {best})"
-
-    def table(self) -> "pd.DataFrame":
-        """Return the accuracy of every extractor with every head, a line for each number of shots."""
-        import pandas as pd
-
-        header, rows = _table(self.results["results"])
-        return pd.DataFrame(rows, columns=header)
-
-    def save(self, folder: str | os.PathLike[str]) -> Path:
-        """Write ``results.json``, its tables as CSV files and, where there is a command, ``command.txt``.
-
-        Parameters
-        ----------
-        folder : path
-            Made where it is missing; a run of the same kind in it is replaced.
-
-        Returns
-        -------
-        Path
-            The folder.
-
-        Raises
-        ------
-        UsageError
-            If the folder holds something else than a run of ``few_shot``, or cannot be written to.
-        OSError
-            If a file cannot be written.
-        """
-        tables = {"results": _table(self.results["results"])}
-        points = [
-            {"extractor": curve["extractor"], "head": curve["head"], **point}
-            for curve in self.results["learning_curve"]
-            for point in curve["points"]
-        ]
-        if points:
-            tables["learning_curve"] = _table(points)
-        write_run(folder, results=self.results, tables=tables)
-        return Path(folder)
 
 
 def few_shot(
@@ -407,21 +340,3 @@ def _result(pair: _Pair, episodes: Episodes, features: Features, standing: Episo
         "p_value": None if difference is None else difference.p_value,
         "verdict": standing.verdict,
     }
-
-
-def _table(records: Sequence[dict[str, Any]]) -> tuple[list[str], list[list[Any]]]:
-    """Return records as a table, an interval as its two ends."""
-    header: list[str] = []
-    rows: list[list[Any]] = [[] for _ in records]
-    for name in records[0]:
-        if name == "parts":
-            continue
-        if not name.endswith("ci95"):
-            header.append(name)
-            for row, record in zip(rows, records, strict=True):
-                row.append(record[name])
-            continue
-        header += [f"{name}_low", f"{name}_high"]
-        for row, record in zip(rows, records, strict=True):
-            row += record[name] or (None, None)
-    return header, rows

@@ -12,7 +12,7 @@ from featx.wording import contender_notes
 
 if TYPE_CHECKING:
     from featx.comparing import Comparison
-    from featx.fewshot import FewShot
+    from featx.fewshot_results import FewShot
 
 __all__ = ["end", "interval_text"]
 

@@ -138,3 +138,9 @@ def as_regression(results):
         for row in rows
     ]
     return results
+
+
+@pytest.fixture
+def elements(written, tree):
+    """Return the elements of the page of some results."""
+    return lambda results: tree(written(results))

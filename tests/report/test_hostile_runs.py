@@ -13,16 +13,6 @@ from featx.report import write_report
 KINDS = ["results", "few_shot_results", "regression"]
 
 
-@pytest.fixture
-def elements(written, tree):
-    """Return the elements of the page of some results."""
-    return lambda results: tree(written(results))
-
-
-def having(elements, name):
-    return [element for element in elements if name in element.attributes]
-
-
 HOSTILE = [
     "<script>alert(1)</script>",
     '"><img src=x onerror=alert(1)>',
@@ -90,7 +80,7 @@ def test_hostile_names_are_text_wherever_they_stand(elements, request, kind):
     assert "{{ 7 * 7 }}" in text
     assert all(char.isprintable() for char in text)
     # They are what they were, but for what cannot be printed.
-    assert {element.attributes["data-extractor"] for element in having(found, "data-contender")} >= {
+    assert {element.attributes["data-extractor"] for element in found.having("data-contender")} >= {
         one["extractor"] for one in hostile["results"] if one["extractor"] and one["extractor"].isprintable()
     }
 

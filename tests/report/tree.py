@@ -45,10 +45,22 @@ class Reader(HTMLParser):
             element.texts.append(data)
 
 
+class Page(list):
+    """The elements of a page in their order."""
+
+    def having(self, name):
+        return [element for element in self if name in element.attributes]
+
+    def lead(self, anchor):
+        """Return the paragraph under the title of a section."""
+        leads = (element for element in self if element.has(**{"class": "lead"}))
+        return next(one.text for one in leads if any(parent.has(id=anchor) for parent in one.parents))
+
+
 def read(path):
-    """Return the elements of a page in their order; a page that is not well formed fails."""
+    """Return a page; one that is not well formed fails."""
     reader = Reader()
     reader.feed(path.read_text(encoding="utf-8"))
     reader.close()
     assert reader.open == [], [element.tag for element in reader.open]
-    return reader.elements
+    return Page(reader.elements)
