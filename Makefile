@@ -28,8 +28,9 @@ check: $(BIN)/installed ## Lint, formatting, types, import contracts
 test: $(BIN)/installed ## Run all tests and doctests (real weights and photos where FEATX_ASSETS or ../shared/assets is there)
 	$(BIN)/python -m pytest
 
-bench: $(BIN)/installed ## Measure, as ratios within one run; writes docs/performance.md
+bench: $(BIN)/installed ## Measure, in 20 minutes; writes docs/performance.md (PEERS=python: other packages too)
 	$(BIN)/python benchmarks/grid_search.py
 	$(BIN)/python benchmarks/search.py
 	$(BIN)/python benchmarks/few_shot.py
-	$(BIN)/python benchmarks/extraction.py
+	@mkdir -p build
+	$(BIN)/python benchmarks/extraction.py --json build/extraction.json $(if $(PEERS),--peers-python $(PEERS))

@@ -1,6 +1,6 @@
 """featx's stages, each alone: what a photo costs to decode for the first extractor, and to forward; prints JSON.
 
-    python benchmarks/alone.py FOLDER -x mobilenet_v2 [--runtimes torch openvino] [--forwarded 128]
+    python benchmarks/alone.py FOLDER -x mobilenet_v2 --cores 2 [--runtimes torch openvino] [--forwarded 128]
 
 Both go through featx's own functions, on as many threads as featx gives them. Costs are seconds a photo, by the
 clock (`wall`) and of all cores together (`cpu`), after a start that is not counted.
@@ -56,7 +56,7 @@ def main() -> None:
     )
     found = {
         "precision": tasks[0].spec.precision,
-        "decode": cost(lambda: decode(table, tasks[:1], extractors, workers=options.cores), len(table)),
+        "decode": cost(lambda: decode(table, tasks[:1], extractors[:1], workers=options.cores), len(table)),
         "forward": {},
     }
     batch_size = default_batch_size(device)
@@ -85,7 +85,7 @@ def decode(
     """Read, digest, decode and resize every photo."""
     # The stores are empty, and stay so: every row is missing every time.
     stations = [
-        Station(extractor, task.store, None) for task, extractor in zip(tasks, extractors, strict=False)
+        Station(extractor, task.store, None) for task, extractor in zip(tasks, extractors, strict=True)
     ]
     rows = prepare_rows(
         table,
@@ -111,7 +111,7 @@ def batches_of(inputs: Sequence[np.ndarray], size: int, number: int) -> list[np.
 
 
 def forward(runtime: Runtime, batches: Sequence[np.ndarray]) -> None:
-    """Run ready batches, as many at a time as a run has under way."""
+    """Run ready batches, so many at a time that no lane waits."""
     threads = ForwardThreads([runtime], stall_seconds=PATIENCE_SECONDS, clock=StageClock())
     under_way: deque[Batch] = deque()
     for batch in batches:

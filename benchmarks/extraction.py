@@ -155,7 +155,7 @@ def speed(bench: Bench) -> tuple[str, str, Any]:
 Photos of some 75 KB on {CORES} cores, none of them in the cache; medians of {bench.rounds} interleaved rounds, of
 one for what has no bar in this precision. featx is `featx extract` with nothing but data, extractor and
 cache, by the difference of two data sets, which start-up is no part of. The limit is what the cores could do if
-decoding (reading, digesting, decoding and resizing) and the faster of featx's runtimes, each alone and in
+featx's own decoding (reading, digesting, decoding and resizing) and the faster of its runtimes, each alone and in
 core-milliseconds an image, were all their work.
 
 | backbone | precision | runtime | decode, ms | forward, ms | limit, images/s | featx, images/s | share of the limit |

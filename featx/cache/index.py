@@ -16,8 +16,6 @@ FAILED = -2
 _KEYS_AT_ONCE = 16_384
 """How many are looked up at a time: what is in between costs about a hundred bytes a key."""
 
-_PART_BYTES = 1 << 20
-
 KeysAt = Callable[[NDArray[np.int64]], NDArray[np.uint8]]
 """Gives the keys, of shape (m, 32), at m positions."""
 
@@ -202,9 +200,7 @@ class Index:
 
     def read(self, positions: NDArray[np.int64], into: NDArray[Any]) -> None:
         """Read the vectors at some positions into a C-contiguous array of shape (m, n_features)."""
-        # What goes to rows that are no neighbours passes through so few bytes that they stay in a core's cache.
-        rows_at_once = max(1, _PART_BYTES // (into.shape[1] * into.itemsize))
-        part = np.empty((rows_at_once, into.shape[1]), into.dtype)
+        part = into[:0].copy()
         for shard, where, rows in self._by_shard(positions):
             assert not shard.status[rows].any(), "a failure has no vector"
             if (rows[1:] < rows[:-1]).any():  # read in the order of the file, for long runs
@@ -213,10 +209,10 @@ class Index:
             if (np.diff(where) == 1).all():
                 shard.read(rows, into[where[0] : where[-1] + 1])
                 continue
-            for start in range(0, len(rows), rows_at_once):
-                stop = min(start + rows_at_once, len(rows))
-                shard.read(rows[start:stop], part[: stop - start])
-                into[where[start:stop]] = part[: stop - start]
+            if len(part) < len(rows):  # one for all shards: memory that is new costs as much as reading
+                part = np.empty((len(rows), into.shape[1]), into.dtype)
+            shard.read(rows, part[: len(rows)])
+            into[where] = part[: len(rows)]
 
     def _rows(self, positions: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         slots = np.searchsorted(self.ends, positions, side="right")

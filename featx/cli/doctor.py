@@ -2,7 +2,6 @@
 
 import importlib.metadata
 import importlib.util
-import os
 import platform
 import tempfile
 from pathlib import Path
@@ -41,7 +40,7 @@ def doctor(
     screen = Screen(as_json=as_json, quiet=quiet, verbose=verbose)
     import torch
 
-    from featx.engine.hardware import choose_device, choose_precision, choose_runtime, has_amx
+    from featx.engine.hardware import choose_device, choose_precision, choose_runtime, has_amx, n_cores
     from featx.extractors.registry import source_names
 
     device = choose_device("auto")
@@ -55,7 +54,7 @@ def doctor(
         else platform.processor() or platform.machine(),
         "precision": precision,
         "amx": has_amx(),
-        "cores": os.cpu_count(),
+        "cores": n_cores(),
         "runtime": choose_runtime("auto", device=device, precision=precision),
         "runtimes": ["torch", "compile", *(["openvino"] if importlib.util.find_spec("openvino") else [])],
         "sources": source_names(),

@@ -9,7 +9,7 @@ import numpy as np
 
 from featx.cache import MISSING
 from featx.engine.hardware import device_names
-from featx.engine.plan import Task
+from featx.engine.plan import Task, missing_rows
 from featx.engine.run import look_up, run
 from featx.engine.settings import Settings
 from featx.extractors.spec import Request
@@ -67,8 +67,9 @@ def estimate(
         sizes.append(len(first) * spec.n_features * np.dtype(spec.dtype).itemsize)
     seconds = 0.0
     devices = device_names(settings.device)
-    lacks_any = lacking.any(axis=1)
-    for pattern in np.unique(lacking[lacks_any], axis=0):
+    tasks = tuple(outcome.task for outcome in found.outcomes)
+    n_planned = len(missing_rows(found.keys, tasks)) // len(devices)
+    for pattern in np.unique(lacking[lacking.any(axis=1)], axis=0):
         # Samples that lack the same extractors cost the same.
         rows = np.flatnonzero((lacking == pattern).all(axis=1))
         tried = rows[np.linspace(0, len(rows) - 1, min(len(rows), _TRIED)).astype(int)]
@@ -77,8 +78,7 @@ def estimate(
             [outcome.task.asked for outcome, lacks in zip(found.outcomes, pattern, strict=True) if lacks],
             cache=None,
             settings=replace(settings, device=devices[0], on_error="record", max_error_rate=1.0),
-            n_planned=int(lacks_any.sum()) // len(devices),
+            n_planned=n_planned,
         )
         seconds += trial.extracting_seconds * len(rows) / len(tried) / len(set(devices))
-    tasks = tuple(outcome.task for outcome in found.outcomes)
     return Estimate(len(table), tuple(missing), tuple(sizes), seconds, tasks)

@@ -210,6 +210,9 @@ class _Filling:
             try:
                 with closing(self._prepared(stations, ahead=2 * batch_size)) as rows:
                     for prepared in rows:
+                        # Written as soon as they are computed, also where reading and decoding are what takes long.
+                        while self._under_way and self._under_way[0][1].ended:
+                            self._finish_first()
                         failed = prepared.problem is not None or bool(prepared.failed)
                         if prepared.key is not None:
                             for index, inputs in prepared.inputs.items():
@@ -241,7 +244,8 @@ class _Filling:
         rows, keys = [row for row, _, _ in batch], [key for _, key, _ in batch]
         spec = station.extractor.spec
         if station.runtime is None:
-            self._write(_UnderWay(index, spec, rows, keys), inputs)
+            if (refused := self._write(_UnderWay(index, spec, rows, keys), inputs)) is not None:
+                raise refused
             return
 
         def part_name(start: int, stop: int) -> str:
@@ -258,9 +262,10 @@ class _Filling:
 
     def _finish_first(self) -> None:
         under_way, batch = self._under_way[0]
-        features = self._forward.wait(batch)
-        self._under_way.popleft()
-        self._write(under_way, features)
+        refused = self._write(under_way, self._forward.wait(batch))
+        self._under_way.popleft()  # not before: an interrupt within writing would lose it
+        if refused is not None:
+            raise refused
 
     def _keep_computed(self) -> None:
         """Write the batches that were computed when the run was interrupted, or another one failed."""
@@ -270,19 +275,21 @@ class _Filling:
                 with suppress(FeatxError):  # why the run ends is being raised already
                     self._write(replace(under_way, rows=rows, keys=keys), features)
 
-    def _write(self, under_way: "_UnderWay", features: np.ndarray) -> None:
+    def _write(self, under_way: "_UnderWay", features: np.ndarray) -> ExtractionError | None:
+        """Hand over the vectors that are finite; return what is to be said of others."""
         spec, rows = under_way.spec, under_way.rows
         finite = np.isfinite(features).all(axis=1)
         keys = [key for key, sound in zip(under_way.keys, finite, strict=True) if sound]
         self._writer.write(under_way.station, keys, features[finite])
         self.work.extracted[spec.fingerprint] = self.work.extracted.get(spec.fingerprint, 0) + len(keys)
-        if len(keys) < len(rows):
-            row = rows[int(np.argmin(finite))]
-            way_out = "Check its weights" if spec.precision == "float32" else "Use --precision float32"
-            raise ExtractionError(
-                f"{spec.text}: {len(rows) - len(keys)} of {len(rows)} vectors of a batch hold values that are not "
-                f"finite in {spec.precision}, that of '{self._table.id_at(row)}' among them. {way_out}."
-            )
+        if finite.all():
+            return None
+        row = rows[int(np.argmin(finite))]
+        way_out = "Check its weights" if spec.precision == "float32" else "Use --precision float32"
+        return ExtractionError(
+            f"{spec.text}: {len(rows) - len(keys)} of {len(rows)} vectors of a batch hold values that are not "
+            f"finite in {spec.precision}, that of '{self._table.id_at(row)}' among them. {way_out}."
+        )
 
     def _prepared(self, stations: Sequence[Station], *, ahead: int) -> Generator[Prepared, None, None]:
         return _noted(

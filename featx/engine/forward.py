@@ -39,6 +39,11 @@ class Batch:
         self._lock = threading.Lock()
         self._done = threading.Event()
 
+    @property
+    def ended(self) -> bool:
+        """Whether `wait` answers at once."""
+        return self._done.is_set()
+
     def name(self, part: int) -> str:
         """Return what a part is, for the message of one that stalls."""
         return self._part_name(self._slices[part].start, self._slices[part].stop)
@@ -179,7 +184,7 @@ class ForwardThreads:
             stalled = next(filter(self._stalls, self._lanes), None)
             if stalled is not None:
                 raise ExtractionError(
-                    f"the forward pass of {stalled.at} has taken more than {self._stall_seconds:g} s. Use a "
+                    f"the forward pass of {stalled.name()} has taken more than {self._stall_seconds:g} s. Use a "
                     "smaller --batch-size, or raise --stall-seconds; what was computed is kept."
                 )
         return np.concatenate([features for _, features in batch.computed()])
@@ -202,23 +207,28 @@ class ForwardThreads:
 
 
 class _Lane:
-    """One thread that runs the batches of a line, the name of what it is at, and since when."""
+    """One thread that runs the batches of a line, what it is at, and since when."""
 
     def __init__(self, line: _Line, clock: StageClock) -> None:
-        self.at = ""
         self.since: float | None = None
         self.ended = threading.Event()
+        self._at: tuple[Batch, int] | None = None
         self._line = line
         self._clock = clock
         self.thread = threading.Thread(target=self._run, daemon=True)
         self.thread.start()
 
+    def name(self) -> str:
+        """Return what it is at, for the message that it stalls."""
+        at = self._at
+        return "a batch" if at is None else at[0].name(at[1])
+
     def _run(self) -> None:
         while (taken := self._line.take()) is not None:
-            batch, part = taken
-            self.at, self.since = batch.name(part), time.monotonic()
+            batch, part = self._at = taken
+            self.since = time.monotonic()
             batch.run(part)
             self._clock.add("forward", time.monotonic() - self.since)
-            self.since = None
+            self.since = self._at = None
             del batch, taken  # with what it computed
         self.ended.set()

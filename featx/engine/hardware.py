@@ -20,6 +20,7 @@ __all__ = [
     "device_names",
     "has_amx",
     "machine_facts",
+    "n_cores",
     "supports",
 ]
 
@@ -30,6 +31,11 @@ _MANY_SAMPLES = 200
 """From here on what a converted network saves is more than the seconds that converting takes."""
 _BATCH_SIZE_CPU = 32
 _BATCH_SIZE_CUDA = 128
+
+
+def n_cores() -> int:
+    """Return how many cores this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def device_names(device: str) -> list[str]:

@@ -1,7 +1,6 @@
 """OpenVINO as a runtime: on a CPU it forwards several times as many images as torch does eagerly."""
 
 import logging
-import os
 import queue
 import sys
 import threading
@@ -12,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from featx.engine.hardware import n_cores
 from featx.engine.runtime import first_line, padded_batch, to_stored
 from featx.errors import ExtractionError, MissingDependencyError, UsageError
 
@@ -132,7 +132,6 @@ class OpenVinoRuntime:
         self.most: int | None = self._size
         crop = backbone.preprocessing.crop
         example = torch.zeros((self._size, 3, crop, crop), dtype=torch.uint8)
-        n_cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
         try:
             model = _converted(backbone, example)
             if backbone.spec.precision != "float32":
@@ -142,8 +141,8 @@ class OpenVinoRuntime:
                 "CPU",
                 {
                     "INFERENCE_PRECISION_HINT": _HINTS[backbone.spec.precision],
-                    "NUM_STREAMS": str(n_cores),
-                    "INFERENCE_NUM_THREADS": str(n_cores),
+                    "NUM_STREAMS": str(n_cores()),
+                    "INFERENCE_NUM_THREADS": str(n_cores()),
                     # Each network would tie its first thread to the first core, and several wait for the same one.
                     "ENABLE_CPU_PINNING": False,
                 },

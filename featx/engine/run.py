@@ -54,7 +54,8 @@ def run(
     take_turns : bool
         Wait while another run that takes turns fills the same stores, and then look again what is missing.
     n_planned : int, optional
-        The number of samples that ``--runtime auto`` is decided for, where these stand for more of them.
+        The number of samples that ``--runtime auto`` is decided for, where these stand for more of them; for one
+        device.
 
     Returns
     -------

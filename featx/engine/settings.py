@@ -1,11 +1,10 @@
 """How a run goes about its work, checked once."""
 
 import difflib
-import os
 from dataclasses import dataclass, fields
 from typing import Literal, TypedDict, get_args
 
-from featx.engine.hardware import PrecisionChoice, RuntimeChoice, device_names
+from featx.engine.hardware import PrecisionChoice, RuntimeChoice, device_names, n_cores
 from featx.errors import UsageError
 
 __all__ = ["OnError", "Settings", "SettingsKeywords"]
@@ -49,7 +48,7 @@ class Settings:
     @property
     def n_workers(self) -> int:
         """How many threads read and decode."""
-        return self.workers or os.cpu_count() or 1
+        return self.workers or n_cores()
 
     @classmethod
     def of(cls, keywords: "SettingsKeywords") -> "Settings":

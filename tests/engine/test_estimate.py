@@ -115,7 +115,9 @@ def test_what_is_tried_is_run_by_what_all_of_them_would_be(
 ):
     monkeypatch.setattr(sys.modules["featx.engine.estimate"], "_TRIED", 2)
     monkeypatch.setattr("featx.engine.hardware._MANY_SAMPLES", 6)
-    estimated(pictures(n_pictures), "nano:size=64", tmp_path / "cache")
+    folder = pictures(n_pictures - 1)
+    shutil.copy(folder / "000.png", folder / "again.png")
+    estimated(folder, "nano:size=64", tmp_path / "cache")
     [trial] = trials
     assert len(trial.table) == 2
     assert trial.runtimes == (runtime,)

@@ -207,6 +207,49 @@ def test_what_was_computed_when_the_run_is_interrupted_is_kept(fill, pictures, w
     assert fill(folder, extractor, batch_size=batch_size).cached == computed
 
 
+def test_vectors_are_published_while_other_samples_are_still_decoded(
+    fill, pictures, wide, monkeypatch, tmp_path
+):
+    from featx.engine import stages
+
+    extractor, run_by = wide
+    run_by(Wide())
+    decoded, published, real = [], [], stages.decode
+
+    def slow(raw):
+        decoded.append(raw)
+        deadline = time.monotonic() + (10 if len(decoded) == 12 else 0.05)
+        while time.monotonic() < deadline and not published:
+            time.sleep(0.01)
+            if len(decoded) == 12:
+                published.extend((tmp_path / "cache").rglob("shards/*.h5"))
+        return real(raw)
+
+    monkeypatch.setattr(stages, "decode", slow)
+    assert fill(pictures(12), extractor, batch_size=2, workers=1).extracted == 12
+    assert published
+
+
+def test_a_batch_is_kept_whose_handing_over_is_interrupted(fill, pictures, wide, monkeypatch):
+    from featx.engine.writer import Writer
+
+    extractor, run_by = wide
+    runtime, folder = run_by(Wide()), pictures(12)
+    given, real = [], Writer.write
+
+    def write(writer, station, keys, features):
+        given.append(keys)
+        if len(given) == 2:
+            raise KeyboardInterrupt
+        real(writer, station, keys, features)
+
+    monkeypatch.setattr(Writer, "write", write)
+    with pytest.raises(KeyboardInterrupt):
+        fill(folder, extractor, batch_size=2, workers=1)
+    computed = sum(runtime.computed)
+    assert fill(folder, extractor).cached == computed
+
+
 @pytest.mark.parametrize("batch_size", [5, 16, 64])
 def test_a_batch_run_in_parts_gives_every_row_its_own_vector(pictures, colours, wide, batch_size):
     import featx
