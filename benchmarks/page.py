@@ -12,7 +12,8 @@ PAGE = Path(__file__).parent.parent / "docs" / "performance.md"
 _TOP = """# Performance
 
 Ratios within one run of `make bench`, or of `make bench PEERS=python` where that Python has the packages of
-`pip install '.[bench]'`; absolute times hold for one machine only. The figures of every round are in `build/extraction.json`.
+`pip install '.[bench]'`; absolute times hold for one machine only. The figures of
+every round are in `build/extraction.json`.
 """
 
 
