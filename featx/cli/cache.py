@@ -175,7 +175,7 @@ def prune_cache(
             if report.n_merged
             else "nothing to merge, "
         )
-        + f"{'would free' if dry_run else 'freed'} {size_text(report.freed_bytes)}",
+        + f"{'would free' if dry_run else 'freed'} {size_text(report.freed_bytes)} by removing",
     )
 
 

@@ -63,7 +63,12 @@ def compare(
     ] = None,
     out: Annotated[
         Path | None,
-        typer.Option("--out", metavar="RUN", help="A folder for the results.", show_default=False),
+        typer.Option(
+            "--out",
+            metavar="RUN",
+            help="A folder for the results; a run in it is replaced.",
+            show_default=False,
+        ),
     ] = None,
     class_weight: Annotated[
         Literal["balanced"] | None,

@@ -1,5 +1,6 @@
 """``featx extract``: fill the cache."""
 
+import importlib.util
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -15,7 +16,7 @@ from featx.printable import printable_line
 from featx.wording import counted
 
 if TYPE_CHECKING:
-    from featx.engine import Outcome, Run, Settings
+    from featx.engine import Estimate, Outcome, Run, Settings
 
 __all__ = ["extract", "run_values", "telling_failures"]
 
@@ -25,6 +26,7 @@ _ADVICE = {
     "digest": "more cores",
     "decode": "more cores",
     "forward": "a faster device, such as a GPU, or a smaller backbone",
+    "torch": "a faster device, such as a GPU, OpenVINO on a CPU (pip install openvino), or a smaller backbone",
     "write": "a faster disk for the cache",
 }
 _FASTER_PIXELS = {"exact": "fast", "fast": "nvjpeg on a GPU"}
@@ -89,10 +91,11 @@ def extract(
                 "dry_run": True,
                 "samples": planned.samples,
                 "seconds": planned.seconds,
+                "starting_seconds": planned.starting_seconds,
                 "size_bytes": sum(planned.size_bytes),
                 "extractors": parts,
             },
-            "\n".join([*lines, f"about {planned.seconds:.0f} s, once the backbones are loaded"]),
+            "\n".join([*lines, *_time_told(planned)]),
         )
         return
     with telling_failures(screen), screen.progress() as progress:
@@ -118,6 +121,12 @@ def extract(
         values["export"] = str(write_features(done, export))
         lines.append(f"wrote {export}")
     screen.result(values, "\n".join(lines))
+
+
+def _time_told(planned: "Estimate") -> list[str]:
+    if not any(planned.missing):
+        return []
+    return [f"about {planned.seconds:.0f} s, and {planned.starting_seconds:.0f} s to start"]
 
 
 def run_values(done: "Run") -> dict[str, Any]:
@@ -165,12 +174,16 @@ def _advice(done: "Run") -> str | None:
     stage = done.bottleneck
     if stage is None or done.shares[stage] < _LIMITING_SHARE:
         return None
-    if stage == "decode":
-        specs = [outcome.task.spec for outcome in done.outcomes]
-        pixels = {spec.pixels for spec in specs if spec.layer}  # a descriptor has no layer, nor other pixels
-        faster = [f", or pixels={name}" for slow, name in _FASTER_PIXELS.items() if slow in pixels]
-        return "".join([_ADVICE[stage], *faster[:1]])
-    return _ADVICE[stage]
+    if stage == "forward" and done.runtimes == ("torch",) and importlib.util.find_spec("openvino") is None:
+        return _ADVICE["torch"]
+    if stage != "decode":
+        return _ADVICE[stage]
+    specs = [outcome.task.spec for outcome in done.outcomes]
+    if not all(spec.layer for spec in specs):  # descriptors are computed in this stage, from exact pixels
+        return f"{_ADVICE[stage]}, or fewer or smaller hand-made descriptors"
+    pixels = {spec.pixels for spec in specs}
+    faster = [f", or pixels={name}" for slow, name in _FASTER_PIXELS.items() if slow in pixels]
+    return "".join([_ADVICE[stage], *faster[:1]])
 
 
 def _outcome_values(outcome: "Outcome", done: "Run") -> dict[str, Any]:

@@ -50,7 +50,12 @@ def fewshot(
     ] = "1,2,5,10,20,all",
     out: Annotated[
         Path | None,
-        typer.Option("--out", metavar="RUN", help="A folder for the results.", show_default=False),
+        typer.Option(
+            "--out",
+            metavar="RUN",
+            help="A folder for the results; a run in it is replaced.",
+            show_default=False,
+        ),
     ] = None,
     random_state: Annotated[
         int, typer.Option("--random-state", min=0, max=2**32 - 1, help="Seed of episodes, draws and heads.")

@@ -25,12 +25,13 @@ _TRIED = 64
 
 @dataclass(frozen=True)
 class Estimate:
-    """What a run would do: rows, bytes and seconds still to come, in all and by extractor."""
+    """What a run would do: rows, bytes and seconds still to come, in all and by extractor; seconds to start apart."""
 
     samples: int
     missing: tuple[int, ...]
     size_bytes: tuple[int, ...]
     seconds: float
+    starting_seconds: float
     tasks: tuple[Task, ...] = field(repr=False)
 
 
@@ -65,7 +66,7 @@ def estimate(
         missing.append(len(first))
         spec = outcome.task.spec
         sizes.append(len(first) * spec.n_features * np.dtype(spec.dtype).itemsize)
-    seconds = 0.0
+    seconds = starting_seconds = 0.0
     devices = device_names(settings.device)
     tasks = tuple(outcome.task for outcome in found.outcomes)
     n_planned = len(missing_rows(found.keys, tasks)) // len(devices)
@@ -80,5 +81,6 @@ def estimate(
             settings=replace(settings, device=devices[0], on_error="record", max_error_rate=1.0),
             n_planned=n_planned,
         )
+        starting_seconds = max(starting_seconds, trial.seconds - trial.extracting_seconds)
         seconds += trial.extracting_seconds * len(rows) / len(tried) / len(set(devices))
-    return Estimate(len(table), tuple(missing), tuple(sizes), seconds, tasks)
+    return Estimate(len(table), tuple(missing), tuple(sizes), seconds, starting_seconds, tasks)

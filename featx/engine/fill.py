@@ -88,7 +88,7 @@ def fill(
         Where the digests of files are noted.
     settings : Settings
     progress : callable or None
-        Called with a `Progress` after each row.
+        Called with a `Progress` after each row whose vectors were all handed to the writer, or that has none.
     n_planned : int, optional
         The number of samples that the runtime is chosen for; else that of the rows that lack something.
 
@@ -162,6 +162,7 @@ class _Filling:
         self.todo = missing_rows(keys, tasks)
         self._total = len(self.todo)
         self._done = self._failed = 0
+        self._awaited: dict[int, tuple[int, bool]] = {}
         self.building_seconds = 0.0
         # With on_error="raise" the first failure is all that will be said, so no row behind it is begun.
         self._last_row = len(table)
@@ -214,6 +215,9 @@ class _Filling:
                         while self._under_way and self._under_way[0][1].ended:
                             self._finish_first()
                         failed = prepared.problem is not None or bool(prepared.failed)
+                        if prepared.inputs:
+                            self.work.computed[prepared.row] = True
+                            self._expect(prepared.row, len(prepared.inputs), failed=failed)
                         if prepared.key is not None:
                             for index, inputs in prepared.inputs.items():
                                 batches[index].append((prepared.row, prepared.key, inputs))
@@ -222,10 +226,8 @@ class _Filling:
                                     batches[index], sizes[index] = [], batch_size
                             for index, reason in prepared.failed.items():
                                 self._writer.write_failure(index, prepared.key, reason)
-                        self.work.computed[prepared.row] = bool(prepared.inputs)
-                        if not prepared.inputs and not failed:
-                            failed = FAILED in self._found(prepared)
-                        self._settle(prepared.row, failed=failed)
+                        if not prepared.inputs:
+                            self._settle(prepared.row, failed=failed or FAILED in self._found(prepared))
                 for index, station in enumerate(stations):
                     if batches[index]:
                         self._begin_batch(index, station, batches[index])
@@ -246,6 +248,7 @@ class _Filling:
         if station.runtime is None:
             if (refused := self._write(_UnderWay(index, spec, rows, keys), inputs)) is not None:
                 raise refused
+            self._count_off(rows)
             return
 
         def part_name(start: int, stop: int) -> str:
@@ -266,6 +269,7 @@ class _Filling:
         self._under_way.popleft()  # not before: an interrupt within writing would lose it
         if refused is not None:
             raise refused
+        self._count_off(under_way.rows)
 
     def _keep_computed(self) -> None:
         """Write the batches that were computed when the run was interrupted, or another one failed."""
@@ -317,14 +321,31 @@ class _Filling:
         one = np.frombuffer(prepared.key, np.uint8)[None]
         return [int(task.store.lookup(one)[0]) for task in self._tasks]
 
+    def _expect(self, row: int, n_vectors: int, *, failed: bool) -> None:
+        """Await so many vectors of a row, which is done with the last of them."""
+        self._awaited[row] = (n_vectors, failed)
+        if failed:
+            self._begin_none_behind(row)
+
+    def _count_off(self, rows: Sequence[int]) -> None:
+        for row in rows:
+            n_vectors, failed = self._awaited.pop(row)
+            if n_vectors > 1:
+                self._awaited[row] = (n_vectors - 1, failed)
+            else:
+                self._settle(row, failed=failed)
+
     def _settle(self, row: int, *, failed: bool) -> None:
         self._done += 1
         if failed:
             self._failed += 1
-            if self._settings.on_error == "raise":
-                self._last_row = min(self._last_row, row)
+            self._begin_none_behind(row)
         if self._progress is not None:
             self._progress(Progress(self._done, self._total, self._failed))
+
+    def _begin_none_behind(self, row: int) -> None:
+        if self._settings.on_error == "raise":
+            self._last_row = min(self._last_row, row)
 
 
 def _noted(

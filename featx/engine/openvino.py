@@ -6,13 +6,14 @@ import sys
 import threading
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stderr
+from io import StringIO
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from featx.engine.hardware import n_cores
-from featx.engine.runtime import first_line, padded_batch, to_stored
+from featx.engine.runtime import first_line, padded_batch, to_stored, torch_log_off
 from featx.errors import ExtractionError, MissingDependencyError, UsageError
 
 if TYPE_CHECKING:
@@ -41,7 +42,7 @@ def _left_alone() -> Iterator[None]:
     root = logging.getLogger()
     level = root.level
     try:
-        with warnings.catch_warnings():
+        with warnings.catch_warnings(), torch_log_off():
             warnings.simplefilter("ignore")
             yield
     finally:
@@ -72,7 +73,9 @@ def _converted(backbone: "Backbone", example: "torch.Tensor") -> "openvino.Model
                 return model
             except Exception as error:  # both packages leak their own kinds
                 _log.debug("%s: not traced, %s", backbone.spec.text, error)
-        return openvino.convert_model(torch.export.export(backbone, (example,)))
+        with redirect_stderr(StringIO()):  # where it prints the whole graph of what it refuses
+            exported = torch.export.export(backbone, (example,))
+        return openvino.convert_model(exported)
 
 
 def _keep_biases(model: "openvino.Model") -> None:

@@ -61,7 +61,8 @@ class Run:
     computed : ndarray of shape (n_samples,), bool
         Rows that a vector was computed for in this run.
     stages : dict of str to float
-        Busy seconds of ``read``, ``digest``, ``decode``, ``forward`` and ``write``, summed over threads.
+        Busy seconds of ``read``, ``digest``, ``decode`` (also resizing and hand-made features), ``forward``
+        and ``write``, summed over threads.
     threads : dict of str to int
         How many threads each stage had; reading, digesting and decoding share theirs.
     runtimes : tuple of str

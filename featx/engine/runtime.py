@@ -14,7 +14,15 @@ from featx.errors import ExtractionError, MissingDependencyError, UsageError
 if TYPE_CHECKING:
     from featx.extractors.backbone import Backbone
 
-__all__ = ["Runtime", "TorchRuntime", "build_runtime", "first_line", "padded_batch", "to_stored"]
+__all__ = [
+    "Runtime",
+    "TorchRuntime",
+    "build_runtime",
+    "first_line",
+    "padded_batch",
+    "to_stored",
+    "torch_log_off",
+]
 
 _log = logging.getLogger(__name__)
 
@@ -139,7 +147,8 @@ class TorchRuntime:
         self._forward = torch.compile(self._forward, dynamic=False, options=options)
         _log.warning("%s: torch compiles it, which may take a minute", self.spec.text)
         try:
-            self._run(np.zeros((1, 3, crop, crop), np.uint8), self._padded_to)
+            with torch_log_off():
+                self._run(np.zeros((1, 3, crop, crop), np.uint8), self._padded_to)
         except Exception as error:  # torch's compilers leak their own kinds, and those of what they call
             if _is_out_of_memory(error):
                 return  # smaller batches are compiled for later
@@ -175,6 +184,18 @@ class TorchRuntime:
         if not hasattr(self._streams, "stream"):
             self._streams.stream = torch.cuda.Stream(self.device)  # type: ignore[no-untyped-call]
         return self._streams.stream
+
+
+@contextmanager
+def torch_log_off() -> Iterator[None]:
+    """Keep torch's own log, of the insides of its compilers, from the user: what matters of them featx says."""
+    logger = logging.getLogger("torch")
+    before = logger.level
+    logger.setLevel(logging.CRITICAL)
+    try:
+        yield
+    finally:
+        logger.setLevel(before)
 
 
 def to_stored(features: np.ndarray, dtype: str) -> np.ndarray:
@@ -255,7 +276,7 @@ def build_runtime(
         except (UsageError, MissingDependencyError) as error:
             if runtime != "auto":
                 raise
-            _log.warning("%s It is run by torch instead.", error)
+            _log.warning("%s It is run by torch instead.", str(error).removesuffix(" Use --runtime torch."))
     return TorchRuntime(backbone, device=device, compiled_for=batch_size if chosen == "compile" else None)
 
 

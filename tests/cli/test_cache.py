@@ -42,7 +42,7 @@ def test_an_empty_cache_is_clean_and_lists_nothing(given, command, tmp_path, mon
 
 def test_one_of_a_thing_and_none_of_it_are_said_so(text, shard, photos):
     assert text("cache", "verify").out == "clean: 1 shard with 20 rows of 1 extractor checked\n"
-    assert text("cache", "prune").out == "nothing to merge, freed 0 B\n"
+    assert text("cache", "prune").out == "nothing to merge, freed 0 B by removing\n"
     shown = text("extract", photos / "red" / "0.png", "-x", "pixels").out
     assert shown.startswith("pixels: 1 sample, 1 cached, 0 extracted, 0 failed, 768 features each")
 
@@ -143,11 +143,11 @@ def test_prune_says_first_what_it_would_do(text, shard, photos):
     shard.write_bytes(b"broken")
     shown = text("cache", "prune", "--dry-run")
     assert shown.err.splitlines()[0] == f"would remove {shard}"
-    assert shown.out == "nothing to merge, would free 6 B\n"
+    assert shown.out == "nothing to merge, would free 6 B by removing\n"
     assert shard.exists()
     shown = text("cache", "prune")
     assert shown.err.splitlines()[0] == f"removed {shard}"
-    assert shown.out == "nothing to merge, freed 6 B\n"
+    assert shown.out == "nothing to merge, freed 6 B by removing\n"
     assert not shard.exists()
 
 

@@ -129,13 +129,14 @@ def test_a_person_reads_counts_and_rate(text, photos):
     assert 0 <= int(share[1]) <= 100
 
 
-def run_of(shares, *extractors):
+def run_of(shares, *extractors, runtimes=("openvino",)):
     """Return as much of a run as says how busy its stages were."""
     specs = [SimpleNamespace(pixels=pixels, layer=layer) for pixels, layer in extractors]
     return SimpleNamespace(
         bottleneck=max(shares, key=shares.get) if shares else None,
         shares=shares,
         outcomes=[SimpleNamespace(task=SimpleNamespace(spec=spec)) for spec in specs],
+        runtimes=runtimes,
     )
 
 
@@ -144,15 +145,20 @@ def run_of(shares, *extractors):
     [
         (
             {"decode": 0.9, "forward": 0.2},
-            [("exact", ("features",)), ("fast", ())],
+            [("exact", ("features",)), ("fast", ("features",))],
             "more cores, or pixels=fast",
         ),
         (
             {"decode": 0.9},
-            [("exact", ()), ("fast", ("features",))],
+            [("fast", ("features",))],
             "more cores, or pixels=nvjpeg on a GPU",
         ),
-        ({"decode": 0.9}, [("exact", ()), ("nvjpeg", ("features",))], "more cores"),
+        ({"decode": 0.9}, [("nvjpeg", ("features",))], "more cores"),
+        (
+            {"decode": 0.9},
+            [("exact", ()), ("exact", ("features",))],
+            "more cores, or fewer or smaller hand-made descriptors",
+        ),
         (
             {"decode": 0.6, "forward": 0.9},
             [("exact", ("features",))],
@@ -165,6 +171,14 @@ def run_of(shares, *extractors):
 )
 def test_a_stage_that_limits_a_run_is_answered_with_what_would_help(shares, extractors, expected):
     assert _advice(run_of(shares, *extractors)) == expected
+
+
+def test_a_faster_runtime_that_is_not_installed_is_named(monkeypatch):
+    run = run_of({"forward": 0.9}, ("exact", ("features",)), runtimes=("torch",))
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: name)
+    assert "openvino" not in _advice(run)
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    assert "OpenVINO on a CPU (pip install openvino)" in _advice(run)
 
 
 def test_the_advice_is_in_the_json_and_the_line(command, text, photos, monkeypatch):
@@ -182,7 +196,11 @@ def test_a_person_reads_what_a_dry_run_counted(text, photos):
         "pixels: 10 of 20 samples to extract, 30.0 KiB to store",
         "pixels:size=8: 20 of 20 samples to extract, 15.0 KiB to store",
     ]
-    assert re.fullmatch(r"about \d+ s, once the backbones are loaded", lines[2])
+    assert re.fullmatch(r"about \d+ s, and \d+ s to start", lines[2])
+    text("extract", photos, "-x", "pixels")
+    assert text("extract", photos, "-x", "pixels", "--dry-run").out.splitlines() == [
+        "pixels: 0 of 20 samples to extract, 0 B to store"
+    ]
     assert len(lines) == 3
 
 

@@ -294,10 +294,13 @@ def test_a_network_that_openvino_cannot_take_runs_in_torch_unless_it_was_asked_f
         build_runtime("openvino", odd, **options)
     assert build_runtime("auto", odd, **options).name == "torch"
     assert "It is run by torch instead" in caplog.text
+    assert "--runtime" not in caplog.text
 
 
 @pytest.mark.parametrize("told", ["item", "equal", "allclose", "is_nonzero"])
-def test_a_network_whose_path_depends_on_the_pixels_is_never_converted_by_one_of_its_paths(backbone, told):
+def test_a_network_whose_path_depends_on_the_pixels_is_never_converted_by_one_of_its_paths(
+    backbone, told, capfd
+):
     import torch
 
     class Forked(torch.nn.Module):
@@ -314,6 +317,7 @@ def test_a_network_whose_path_depends_on_the_pixels_is_never_converted_by_one_of
     with pytest.raises(UsageError, match="OpenVINO cannot take this network"):
         build_runtime("openvino", backbone(Forked(), crop=16), **options)
     assert build_runtime("auto", backbone(Forked(), crop=16), **options).name == "torch"
+    assert "def forward" not in capfd.readouterr().err  # torch prints the graph of what it does not export
 
 
 @pytest.mark.parametrize("name", ["torch", "openvino"])
