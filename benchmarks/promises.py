@@ -140,7 +140,8 @@ def large(bench: Bench) -> tuple[str, str, Any]:
     ]
     text = f"""
 Caches of random float16 vectors, written through featx's own writer and still in the memory of the file system;
-medians of {bench.rounds} interleaved rounds, every step in a process of its own, which has used as much memory before the clock starts.
+medians of {bench.rounds} interleaved rounds, every step in a process of its own, which has used
+as much memory before the clock starts.
 
 | step | seconds |
 |---|---|
