@@ -7,7 +7,6 @@ import numpy as np
 import pytest
 
 from featx.cli.extract import _advice
-from featx.engine.stages import STAGES
 from featx.errors import ExtractionError, UsageError
 
 
@@ -182,8 +181,7 @@ def test_a_faster_runtime_that_is_not_installed_is_named(monkeypatch):
 
 
 def test_the_advice_is_in_the_json_and_the_line(command, text, photos, monkeypatch):
-    monkeypatch.setattr("featx.cli.extract._LIMITING_SHARE", 0.0)
-    monkeypatch.setattr("featx.cli.extract._ADVICE", dict.fromkeys(STAGES, "luck"))
+    monkeypatch.setattr("featx.cli.extract._advice", lambda done: "luck" if done.bottleneck else None)
     assert text("extract", photos, "-x", "pixels").out.endswith("% of the time); luck would help\n")
     assert command("extract", photos, "-x", "pixels:size=1")["advice"] == "luck"
     assert command("extract", photos, "-x", "pixels")["advice"] is None
