@@ -19,6 +19,20 @@ def test_a_second_run_reads_no_file(counts, fill, pictures, trusted_at_once, mon
     np.testing.assert_array_equal(second.matrix(second.good), first.matrix(first.good))
 
 
+def test_more_rows_than_are_looked_up_at_a_time_are_served_each_its_own_vector(
+    fill, pictures, colours, trusted_at_once, monkeypatch
+):
+    monkeypatch.setattr("featx.engine.plan._ROWS_AT_ONCE", 3)
+    folder = pictures(10)
+    first = fill(folder)
+    second = fill(folder)
+    assert (first.extracted, second.cached, second.extracted) == (10, 10, 0)
+    np.testing.assert_array_equal(first.matrix(first.good), second.matrix(second.good))
+    assert len(set(second.outcomes[0].positions.tolist())) == 10
+    (folder / "000.png").unlink()
+    assert fill(folder).cached == 9
+
+
 def test_hints_may_be_deleted(fill, pictures, tmp_path, trusted_at_once, request):
     folder = pictures(5)
     fill(folder)

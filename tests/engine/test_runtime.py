@@ -1,4 +1,5 @@
 import json
+import logging
 import os
 import shutil
 import subprocess
@@ -11,7 +12,7 @@ import pytest
 
 from featx.engine import hardware, runtime
 from featx.engine.openvino import OpenVinoRuntime
-from featx.engine.runtime import TorchRuntime, build_runtime
+from featx.engine.runtime import TorchRuntime, build_runtime, torch_log_off
 from featx.errors import ExtractionError, MissingDependencyError, UsageError
 from featx.extractors import registry
 from featx.extractors.spec import parse
@@ -318,6 +319,14 @@ def test_a_network_whose_path_depends_on_the_pixels_is_never_converted_by_one_of
         build_runtime("openvino", backbone(Forked(), crop=16), **options)
     assert build_runtime("auto", backbone(Forked(), crop=16), **options).name == "torch"
     assert "def forward" not in capfd.readouterr().err  # torch prints the graph of what it does not export
+
+
+def test_the_log_of_torch_is_off_for_a_while_only():
+    log = logging.getLogger("torch.fx.experimental.symbolic_shapes")
+    before = log.getEffectiveLevel()
+    with torch_log_off():
+        assert not log.isEnabledFor(logging.ERROR)
+    assert log.getEffectiveLevel() == before
 
 
 @pytest.mark.parametrize("name", ["torch", "openvino"])

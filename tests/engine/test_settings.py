@@ -47,3 +47,9 @@ def test_an_unknown_keyword_is_refused_with_the_nearest(wrong, message):
 
 def test_the_keywords_are_the_fields():
     assert list(SettingsKeywords.__annotations__) == [field.name for field in dataclasses.fields(Settings)]
+
+
+def test_as_many_threads_decode_as_the_process_may_use_cores(monkeypatch):
+    monkeypatch.setattr("os.sched_getaffinity", lambda process: {0, 5, 7}, raising=False)
+    assert Settings().n_workers == 3
+    assert Settings(workers=2).n_workers == 2

@@ -50,6 +50,18 @@ def test_every_row_comes_once():
     assert sorted(rows) == list(range(50))
 
 
+def test_threads_take_rows_of_a_list_that_is_slow_to_come_one_at_a_time():
+    def rows():
+        for row in range(20):
+            time.sleep(0.01)
+            yield row
+
+    stream = prepare_rows(
+        read_samples(Waiting(20)), rows(), (), workers=4, ahead=4, stall_seconds=60.0, clock=StageClock()
+    )
+    assert sorted(one.row for one in stream) == list(range(20))
+
+
 def test_few_rows_wait_for_the_caller():
     items = Waiting(200)
     with closing(prepared(items, workers=2, ahead=4)) as rows:
